@@ -1,0 +1,36 @@
+"""Jobs of a killed pipeline must not go on writing beside those of the next one."""
+
+import os
+import socket
+import threading
+import time
+
+VARIABLE = "POSESCALE_PIPELINE"  # "<host>:<pid>" of the pipeline that started this process
+
+
+def address() -> str:
+    """What a pipeline puts into the variable for its jobs."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def follow(interval: float = 0.5) -> None:
+    """End this process soon after the pipeline that started it; does nothing by hand or on another host."""
+    host, _, pid = os.environ.get(VARIABLE, "").rpartition(":")
+    if host == socket.gethostname() and pid.isdigit():
+        threading.Thread(target=_watch, args=(int(pid), interval), daemon=True).start()
+
+
+def _watch(pid: int, interval: float) -> None:
+    while _alive(pid):
+        time.sleep(interval)
+    os._exit(1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, as another user
+        pass
+    return True

@@ -1,0 +1,97 @@
+"""Where a number comes from: machine, software and commit, written into every record by the job that measured."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from posescale.cards import ROOT
+
+_PACKAGES = ("torch", "triton", "numpy", "lightning", "mamba-ssm")
+
+
+def fingerprint() -> dict[str, Any]:
+    """What a reader needs to judge or repeat a number: CPU, GPU, system, package versions, commit.
+
+    Torch's own settings (threads, TF32, back ends) are included when torch is already imported.
+    """
+    return {**_machine(), **_commit(), **_torch_settings()}
+
+
+@cache
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@cache
+def _commit() -> dict[str, Any]:
+    commit = _git("rev-parse", "HEAD")
+    return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain")) if commit else None}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _torch_settings() -> dict[str, Any]:
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    settings: dict[str, Any] = {
+        "torch_threads": torch.get_num_threads(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        settings |= {
+            "gpu": gpu.name,
+            "gpu_memory_gib": round(gpu.total_memory / 2**30, 1),
+            "cuda": torch.version.cuda,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+        }
+    return settings
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
