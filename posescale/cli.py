@@ -20,6 +20,8 @@ VERBS = {
     "report": "report",
     "doctor": "doctor",
     "restore": "restore",
+    "new-component": "new_component",
+    "claims": "claims",
     "config-schema": "config_schema",
 }
 GROUPS = {"data": "data"}  # verbs with verbs of their own: module -> its `app`

@@ -111,28 +111,55 @@ def write_prepared(folder: Path, clips: Iterable[Clip], **index_fields: Any) -> 
         **index_fields: the fields of DatasetIndex other than `digest` and `sequences`.
 
     Raises:
-        DataError: a clip is mis-shaped or holds NaN or infinity, or there is none; nothing is left behind.
+        DataError: a clip is mis-shaped or holds NaN or infinity, or there is none; `folder` holds something else
+            than prepared data, or cannot be written. Nothing is left behind and an earlier folder stays as it was.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        _check_place(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
         index = _write_parts(partial, clips, index_fields)
         (partial / "index.json").write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        _replace(folder, partial)
+    except OSError as error:
+        what = f"{error.strerror or error} ({error.filename or folder})"
+        raise DataError(f"{folder}: could not be written: {what}. Choose another folder, or make room") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return index
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse to replace anything but prepared data, whole or damaged: all that is in the folder would be deleted."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; prepared data need a folder of their own")
+    own = {"index.json", *(f"{name}.npy" for name in SHAPES)}
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in own) if folder.is_dir() else []
+    if foreign:
+        raise DataError(f"{folder}: holds {foreign[0]}, so it is not replaced; choose a folder of its own")
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    """Move `partial` to `folder`; an earlier one steps aside first, so that no moment leaves half of either."""
+    aside = partial.with_name(f"{partial.name}.old")
+    if folder.exists():
+        folder.rename(aside)
+    try:
         partial.rename(folder)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if aside.exists():
+            aside.rename(folder)
         raise
-    return index
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_parts(partial: Path, clips: Iterable[Clip], index_fields: dict[str, Any]) -> DatasetIndex:
     joints = len(index_fields["joints"])
     sequences: list[Sequence] = []
     start = 0
-    raw = {name: open(partial / f"{name}.raw", "wb") for name in SHAPES}
+    raw = {name: (partial / f"{name}.raw").open("wb") for name in SHAPES}
     try:
         for clip in clips:
             length = _check_clip(clip, joints)
@@ -159,7 +186,7 @@ def _write_parts(partial: Path, clips: Iterable[Clip], index_fields: dict[str, A
 def _raw_to_npy(raw: Path, shape: tuple[int, ...], digest: Any) -> None:
     """Put the `.npy` header before raw little-endian float32 bytes, adding them to the digest on the way."""
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    with open(raw.with_suffix(".npy"), "wb") as target, open(raw, "rb") as source:
+    with raw.with_suffix(".npy").open("wb") as target, raw.open("rb") as source:
         np.lib.format.write_array_header_1_0(target, header)
         while block := source.read(1 << 22):
             digest.update(block)
@@ -176,13 +203,14 @@ def _check_clip(clip: Clip, joints: int) -> int:
             raise DataError(f"{clip.name}: {name} has shape {array.shape}, expected {expected} with at least one frame")
         if not np.isfinite(array).all():
             frame = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise DataError(f"{clip.name}: {name} holds NaN or infinity, first in frame {frame}; repair the source file")
+            raise DataError(f"{clip.name}: {name} holds NaN or infinity, first in frame {frame}; repair the source")
     return length
 
 
 def _read_index(path: Path) -> DatasetIndex:
     if not path.exists():
-        raise DataError(f"{path}: missing; prepare the dataset first (`posescale data prepare NAME --out {path.parent}`)")
+        how = f"`posescale data prepare NAME --out {path.parent}`"
+        raise DataError(f"{path}: missing; prepare the dataset first ({how})")
     try:
         return DatasetIndex.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, ValidationError) as error:

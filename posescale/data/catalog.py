@@ -1,0 +1,123 @@
+"""The datasets there are, what each needs, and the one way to prepare them."""
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from rich.console import Console
+from rich.progress import track
+
+from posescale.data.prepared import Clip, DatasetIndex, write_prepared
+from posescale.data.reading import Reading
+from posescale.errors import ConfigError, UnavailableError
+
+FOLDER = Path(__file__).resolve().parent
+
+
+class DatasetCard(BaseModel):
+    """`card.yaml` of a dataset: what a person must know before using it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    title: str
+    task: Literal["lifting", "video"]
+    licence: str
+    acknowledgement: str = ""
+    obtain: str  # the exact steps
+    layout: str  # files a source folder must hold
+    size: str
+    protocols: list[str]  # ids; the first is the default
+    splits: str
+
+
+@cache
+def _cards() -> dict[str, DatasetCard]:
+    cards: dict[str, DatasetCard] = {}
+    for path in sorted(FOLDER.glob("*/card.yaml")):
+        try:
+            card = DatasetCard.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, ValidationError) as error:
+            raise ConfigError(f"{path}: not a dataset card: {error}") from error
+        if card.id != path.parent.name:
+            raise ConfigError(f"{path}: id is {card.id!r}, but the folder is called {path.parent.name!r}")
+        cards[card.id] = card
+    return cards
+
+
+def datasets() -> list[str]:
+    """Ids of all datasets."""
+    return sorted(_cards())
+
+
+def dataset_card(id: str) -> DatasetCard:
+    """The card of a dataset.
+
+    Raises:
+        UnavailableError: there is none of this id, with the nearest ones.
+    """
+    cards = _cards()
+    if id not in cards:
+        near = difflib.get_close_matches(id, cards, n=3) or sorted(cards)
+        raise UnavailableError(f"no dataset is called {id!r}; did you mean {', '.join(near)}? (`posescale datasets`)")
+    return cards[id]
+
+
+def reader(id: str) -> ModuleType:
+    """The reader module of a dataset (see posescale.data.reading)."""
+    return importlib.import_module(f"posescale.data.{dataset_card(id).id}.reader")
+
+
+def missing(id: str, source: Path | None = None) -> str:
+    """What keeps a dataset from being prepared on this machine; empty when nothing does."""
+    return reader(id).missing(source)
+
+
+def prepare(
+    id: str, out: Path | str, source: Path | str | None = None, settings: dict[str, Any] | None = None
+) -> DatasetIndex:
+    """Prepare a dataset: read its source clip by clip and write a folder in the prepared format.
+
+    Args:
+        id: of the dataset.
+        out: folder to write; earlier prepared data there are replaced, once the new are complete.
+        source: folder of the original files; POSESCALE_DATA says where when not given.
+        settings: the reader's settings, by name.
+
+    Raises:
+        UnavailableError: unknown dataset, or its files are not on this machine.
+        ConfigError: an unknown setting, or a value out of range.
+        DataError: a damaged source file, or `out` cannot be written.
+    """
+    card, module = dataset_card(id), reader(id)
+    chosen = _settings(id, module, settings or {})
+    source = Path(source).expanduser() if source is not None else None
+    lacking = module.missing(source)
+    if lacking:
+        raise UnavailableError(f"{id}: {lacking}. How to get it: {' '.join(card.obtain.split())}")
+    reading: Reading = module.read(source, chosen)
+    return write_prepared(
+        Path(out).expanduser(), _progress(reading, id),
+        dataset=id, protocol=card.protocols[0], settings=chosen.model_dump(), **reading.index_fields(),
+    )  # fmt: skip
+
+
+def _settings(id: str, module: ModuleType, values: dict[str, Any]) -> BaseModel:
+    try:
+        return module.Settings.model_validate(values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        known = ", ".join(module.Settings.model_fields)
+        raise ConfigError(f"settings of {id}: {wrong}. There are: {known}") from error
+
+
+def _progress(reading: Reading, title: str) -> Iterator[Clip]:
+    """The clips, with a progress bar on stderr where that is a terminal."""
+    console = Console(stderr=True)
+    return iter(track(reading.clips, title, reading.total, console=console, disable=not console.is_terminal))

@@ -1,0 +1,90 @@
+"""What a dataset's reader hands over, and the way from a trial in the world to what cameras see of it.
+
+A reader is `posescale/data/<id>/reader.py` with
+
+    Settings                        a pydantic model that refuses unknown keys
+    missing(source) -> str          why it cannot be read on this machine; empty when it can
+    read(source, settings) -> Reading
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from posescale.data.camera import named_seed, rig
+from posescale.data.detector import DetectorSettings, detect
+from posescale.data.prepared import Clip, Split
+from posescale.data.skeleton import JOINTS, LEFT, PARENTS, RIGHT
+
+
+class ViewSettings(DetectorSettings):
+    """Settings of every dataset that is seen through synthetic cameras."""
+
+    seed: int = Field(default=0, ge=0)
+    cameras: int = Field(default=4, ge=1, le=32)
+    image_size: int = Field(default=1000, ge=100, le=10000)  # pixels, width and height
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recording of one person: joints `(F, 17, 3)` in the world, metres, z up, floor near 0."""
+
+    name: str
+    subject: str
+    action: str
+    split: Split
+    joints: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A dataset being read.
+
+    Attributes:
+        total: how many clips will come.
+        clips: the clips, one at a time, so that memory stays small.
+        fps: frames per second.
+        acknowledgement: text that must travel with the data.
+    """
+
+    total: int
+    clips: Iterator[Clip]
+    fps: float
+    acknowledgement: str = ""
+
+    def index_fields(self) -> dict[str, Any]:
+        """The fields of DatasetIndex that every 17-joint dataset shares."""
+        skeleton = {"joints": JOINTS, "parents": PARENTS, "left": LEFT, "right": RIGHT}
+        return {"fps": self.fps, "acknowledgement": self.acknowledgement, **skeleton}
+
+
+def views(trial: Trial, settings: ViewSettings) -> Iterator[Clip]:
+    """A trial as each camera of its rig sees it: camera-space poses, exact 2D and detections.
+
+    The exact 2D is the projection of the poses after these were rounded to float32, so that whoever projects the
+    stored poses gets the stored pixels.
+    """
+    seeds = (settings.seed, trial.subject, trial.name)
+    for camera in rig(named_seed("rig", *seeds), trial.joints, settings.cameras, settings.image_size):
+        poses = camera.to_camera(trial.joints).astype(np.float32)
+        exact = camera.project(poses).astype(np.float32)
+        detections = detect(exact, named_seed("detector", *seeds, camera.id), settings, camera.width, LEFT, RIGHT)
+        yield Clip(
+            name=f"{trial.name}.{camera.id}", subject=trial.subject, action=trial.action, camera=camera.id,
+            split=trial.split, width=camera.width, height=camera.height,
+            poses=poses, exact=exact, detections=detections,
+        )  # fmt: skip
+
+
+def source_folder(id: str, source: Path | None) -> Path | None:
+    """Where a dataset's files are: `<root>/<id>` if it exists, else the root (`source`, or POSESCALE_DATA)."""
+    root = source or os.environ.get("POSESCALE_DATA")
+    if not root:
+        return None
+    own = Path(root) / id
+    return own if own.is_dir() else Path(root)
