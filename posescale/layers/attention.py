@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from posescale.errors import ConfigError
+
 Kernel = Literal["fused", "naive"]
 
 
@@ -20,14 +22,17 @@ class Attention(nn.Module):
         qkv_bias: whether `qkv` has a bias.
         kernel: `fused` calls PyTorch's scaled_dot_product_attention; `naive` materialises the `(N, N)` map, as the
             official lifting models do.
+
+    Raises:
+        ConfigError: C is no multiple of H, or the kernel is unknown.
     """
 
     def __init__(self, channels: int, heads: int, qkv_bias: bool = True, kernel: Kernel = "fused") -> None:
         super().__init__()
         if channels % heads:
-            raise ValueError(f"channels ({channels}) must be a multiple of heads ({heads})")
+            raise ConfigError(f"channels ({channels}) must be a multiple of heads ({heads})")
         if kernel not in ("fused", "naive"):
-            raise ValueError(f"attention must be 'fused' or 'naive', found {kernel!r}")
+            raise ConfigError(f"attention must be 'fused' or 'naive', found {kernel!r}")
         self.heads, self.kernel = heads, kernel
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.proj = nn.Linear(channels, channels)
