@@ -1,0 +1,151 @@
+"""Which records speak about which claim."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from posescale.claims.means import Means
+from posescale.claims.schema import Claim
+from posescale.records import Record
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of a model: variant, clip length and the arguments that differ from its card (JSON)."""
+
+    variant: str
+    frames: int
+    changes: str = "{}"
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The arguments that differ from the card."""
+        return json.loads(self.changes)
+
+
+def cell(means: Means, variant: str, frames: int | None, overrides: Mapping[str, Any]) -> Cell:
+    """The cell of a variant that this machine has; `frames` None means the card's."""
+    card = means.components[variant].parameters
+    changes = {k: v for k, v in overrides.items() if k != "frames" and card.get(k) != v}
+    return Cell(variant, frames or means.frames(variant), json.dumps(changes, sort_keys=True, default=str))
+
+
+def cells(claim: Claim, means: Means) -> list[Cell]:
+    """The cells whose counts a claim needs: its own, and that of the model it compares with; those that exist here."""
+    wanted = [(claim.component, claim.overrides), (claim.relative_to, {})]
+    return [cell(means, name, claim.frames, changes) for name, changes in wanted if name in means.components]
+
+
+def place_of(record: Record, means: Means) -> Cell | None:
+    """The cell that a record measured; None for a variant that is not here."""
+    if record.variant not in means.components or record.frames is None:
+        return None
+    return cell(means, record.variant, record.frames, _overrides(record))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Records sorted by what they can test.
+
+    Attributes:
+        costs: the newest count of each cell, by the component as it is now; a failed one only where no other is.
+        accuracies: those with status ok.
+        trainings: by the digest of the weights they left.
+        speeds: latency and memory records made on a GPU.
+        means: what the machine has.
+    """
+
+    means: Means
+    costs: dict[Cell, Record] = field(default_factory=dict)
+    accuracies: list[Record] = field(default_factory=list)
+    trainings: dict[str, Record] = field(default_factory=dict)
+    speeds: list[Record] = field(default_factory=list)
+
+
+def sort(records: Iterable[Record], means: Means) -> Evidence:
+    """Sort records; each once, the newest last."""
+    evidence = Evidence(means)
+    unique = {(record.id, record.started): record for record in records}
+    for record in sorted(unique.values(), key=lambda r: (r.started, r.id)):
+        if record.kind == "cost":
+            _add_cost(evidence, record)
+        elif record.kind == "accuracy" and record.status == "ok":
+            evidence.accuracies.append(record)
+        elif record.kind == "training":
+            evidence.trainings.update(dict.fromkeys(_weights(record), record))
+        elif record.kind in ("latency", "memory") and record.status == "ok" and _on_gpu(record):
+            evidence.speeds.append(record)
+    return evidence
+
+
+def _add_cost(evidence: Evidence, record: Record) -> None:
+    place = place_of(record, evidence.means)
+    if place is None or record.digest != evidence.means.components[record.variant].digest or record.batch != 1:
+        return
+    if record.status == "ok" or place not in evidence.costs:
+        evidence.costs[place] = record
+
+
+def _overrides(record: Record) -> dict[str, Any]:
+    found = record.options.get("overrides")
+    return found if isinstance(found, dict) else {}
+
+
+def _weights(record: Record) -> set[str]:
+    by_selection = record.options.get("weights")
+    digests = set(by_selection.values()) if isinstance(by_selection, dict) else set()
+    return {d for d in (*digests, record.weights_digest) if isinstance(d, str)}
+
+
+def _on_gpu(record: Record) -> bool:
+    return bool((record.device or "").startswith("cuda") and record.fingerprint.get("gpu"))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Accuracy records that speak about one claim.
+
+    Attributes:
+        published: scores of weights that no training record here knows: the official file.
+        retrained: scores of weights trained here by the paper's recipe, by selection, one per seed.
+        other_recipes: how many records were trained otherwise, and do not count.
+    """
+
+    published: list[Record] = field(default_factory=list)
+    retrained: dict[str, dict[int, Record]] = field(default_factory=dict)
+    other_recipes: int = 0
+
+
+def runs(claim: Claim, evidence: Evidence) -> Runs:
+    """The accuracy records under a claim's own conditions, sorted by where their weights come from."""
+    published, retrained, others = [], {}, 0
+    asked = cells(claim, evidence.means)[0].changes
+    for record in evidence.accuracies:
+        if not _same_conditions(claim, record):
+            continue
+        training = evidence.trainings.get(record.weights_digest or "")
+        trained = _overrides(training) if training else {}
+        if cell(evidence.means, record.variant, record.frames, trained).changes != asked:
+            continue
+        if record.seed is None and training is None and record.weights_digest:
+            published.append(record)
+        elif record.seed is not None and training is not None and _by_the_paper(training, evidence.means):
+            retrained.setdefault(record.selection or "unknown", {})[record.seed] = record
+        else:
+            others += 1
+    return Runs(published, retrained, others)
+
+
+def _same_conditions(claim: Claim, record: Record) -> bool:
+    asked = (claim.component, claim.dataset, claim.protocol)
+    frames = claim.frames is None or record.frames == claim.frames
+    tested = record.options.get("split", "test") == "test"
+    return (record.variant, record.dataset, record.protocol) == asked and frames and tested
+
+
+def _by_the_paper(training: Record, means: Means) -> bool:
+    recipe, paper = training.options.get("recipe"), means.components[training.variant].recipe
+    if not isinstance(recipe, dict) or paper is None:
+        return False
+    return {k: v for k, v in recipe.items() if k != "note"} == dict(paper)

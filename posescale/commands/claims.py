@@ -1,0 +1,134 @@
+"""`posescale claims`: the ledger of published numbers."""
+
+import difflib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from posescale import records as store
+from posescale.claims import WORDS, Cell, Claim, ledger_rows, load_claims, look, sort, summary, to_count
+from posescale.claims.printed import parse
+from posescale.commands.output import AsJson, show
+from posescale.errors import ConfigError
+from posescale.records import Record
+
+log = logging.getLogger(__name__)
+RESULTS = Path("results")
+COUNTED = RESULTS / "claims"
+COLUMNS = ["published", "ours", "verdict", "reason"]
+
+
+def claims(
+    model: Annotated[str | None, typer.Option(help="Only models or components whose name contains this.")] = None,
+    paper: Annotated[str | None, typer.Option(help="Only this paper, by its id (posemamba, motionbert ...).")] = None,
+    quantity: Annotated[str | None, typer.Option(help="Only this quantity (parameters, macs, mpjpe ...).")] = None,
+    verdict: Annotated[str | None, typer.Option(help=f"Only this verdict: {', '.join(WORDS)}.")] = None,
+    records: Annotated[
+        list[Path] | None, typer.Option(help="Folder or file of records; repeat for more. All of results/ if unset.")
+    ] = None,
+    count: Annotated[
+        bool, typer.Option(help="Count what no record holds yet; kept in results/claims, delete that to count again.")
+    ] = True,
+    out: Annotated[Path | None, typer.Option(help="Also write the rows to this JSON file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every published number with our value, the verdict and its reason."""
+    chosen = _chosen(load_claims(), model, paper, quantity)
+    _check("--verdict", verdict, WORDS)
+    places = [*(records or ([RESULTS] if RESULTS.exists() else [])), *([COUNTED] if COUNTED.exists() else [])]
+    found, means = list(store.read(places)), look(map(Path, places))
+    if count:
+        found += count_missing(to_count(chosen, sort(found, means)))
+    rows = [r for r in ledger_rows(found, chosen, means) if verdict in (None, r["verdict"])]
+    if out is not None:
+        _write(out, rows)
+    if as_json:
+        show(rows, as_json=True)
+        return
+    for group in dict.fromkeys(r["paper"] for r in rows):
+        _print([r for r in rows if r["paper"] == group])
+    typer.echo(summary(rows))
+
+
+def _chosen(all_claims: Sequence[Claim], model: str | None, paper: str | None, quantity: str | None) -> list[Claim]:
+    _check("--paper", paper, sorted({c.paper for c in all_claims}))
+    _check("--quantity", quantity, sorted({c.quantity for c in all_claims}))
+    found = [c for c in all_claims if paper in (None, c.paper) and quantity in (None, c.quantity)]
+    named = [c for c in found if model is None or any(model.lower() in n.lower() for n in (c.model, c.component or ""))]
+    if not named:
+        names = sorted({c.component or c.model for c in found})
+        near = difflib.get_close_matches(model or "", names, n=3) or names[:10]
+        raise ConfigError(f"no claim about {model!r} with this choice; there are claims about {', '.join(near)}")
+    return named
+
+
+def _check(option: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        near = difflib.get_close_matches(value, known, n=3) or known
+        raise ConfigError(f"{option}: nothing is called {value!r}; did you mean {', '.join(near)}?")
+
+
+def _counter() -> Callable[..., Record]:
+    from posescale.measure.cost import cost
+
+    return cost
+
+
+def count_missing(cells: Sequence[Cell], folder: Path = COUNTED) -> list[Record]:
+    """Count the cost of cells and keep each record in a file of `folder`, so that it is counted only once."""
+    if not cells:
+        return []
+    counter = _counter()
+    log.info("counting %d configurations of models; kept in %s, so only once", len(cells), folder)
+    made = []
+    for cell in _progress(cells):
+        record = counter(cell.variant, cell.frames, study="claims", **cell.overrides)
+        store.write(folder / _file(cell), [record])
+        made.append(record)
+    return made
+
+
+def _progress(cells: Sequence[Cell]) -> Iterable[Cell]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(cells, description="counting", console=Console(stderr=True), transient=True)
+
+
+def _file(cell: Cell) -> str:
+    suffix = f"-{sha256(cell.changes.encode()).hexdigest()[:8]}" if cell.overrides else ""
+    return f"{cell.variant}-T{cell.frames}{suffix}.jsonl"
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows as a JSON list, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    first = rows[0]
+    where = " ".join(str(first[key]) for key in ("venue", "year", "url") if first[key])
+    title = f"{first['paper']}: {first['title']}" + (f" ({where})" if where else "")
+    show([_line(r) for r in rows], as_json=False, title=title, columns=COLUMNS)
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for people: few and wide columns, so that reasons stay readable on a narrow terminal."""
+    unit = "" if row["unit"] in ("parameters", "MAC", "FLOP", "%", "x") else f" {row['unit']}"
+    clip = f", T={row['frames']}" if row["frames"] else ""
+    published = f"{row['model']}{clip}\n{row['quantity']} {row['printed']}{unit}\n{row['table']}"
+    ours = "" if row["ours"] is None else parse(row["printed"]).like(row["ours"], more=1)
+    reason = f"{row['reason']}. {row['note']}" if row["note"] else row["reason"]
+    return {"published": published, "ours": ours, "verdict": row["verdict"], "reason": reason}
