@@ -126,6 +126,8 @@ class Config(_Section):
     """Title of the report."""
     report: str = "reports/published"
     """Folder of the report; it is replaced as a whole."""
+    claims: bool = True
+    """Whether the ledger of published numbers is part of the run."""
     published: list[str] = Field(default_factory=list)
     """Folders of committed records shown beside the run's own (below `results/published/`)."""
     studies: dict[str, Study]

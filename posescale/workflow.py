@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from posescale.cards import ROOT, component, folder_digest
+from posescale.cards import ROOT, component, components, folder_digest
 from posescale.config import Config, Study, data_source, parse
 from posescale.errors import ConfigError, PosescaleError
 
@@ -68,9 +68,13 @@ class Run:
         """Records of all timings and memory peaks, one file per study: its models are timed side by side."""
         return [f"{self.root}/measure/{name}/latency.jsonl" for name in self.config.studies]
 
+    def claims(self) -> list[str]:
+        """Counts behind the ledger of published numbers, where the run asks for it."""
+        return [f"{self.root}/measure/claims.jsonl"] if self.config.claims else []
+
     def records(self) -> list[str]:
         """Every record file the report reads, published ones apart."""
-        return [*self.trained(), *self.accuracy(), *self.cost(), *self.latency()]
+        return [*self.trained(), *self.accuracy(), *self.cost(), *self.latency(), *self.claims()]
 
     def _cells(self) -> Iterator[str]:
         for name, study in self.config.studies.items():
@@ -111,6 +115,11 @@ def code_digest(*folders: str, model: str | None = None) -> str:
         except PosescaleError as error:
             raise SystemExit(f"posescale: {error}") from None
     return "-".join(parts)
+
+
+def components_digest() -> str:
+    """Digest of every component that cards declare."""
+    return "-".join(sorted({found.digest for found in components().values()}))
 
 
 def claim(folder: Path = Path(".snakemake")) -> None:

@@ -35,16 +35,21 @@ def claims(
     count: Annotated[
         bool, typer.Option(help="Count what no record holds yet; kept in results/claims, delete that to count again.")
     ] = True,
+    record: Annotated[
+        Path | None, typer.Option(help="Keep the counts made now in this .jsonl file, not in results/claims.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the rows to this JSON file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show every published number with our value, the verdict and its reason."""
     chosen = _chosen(load_claims(), model, paper, quantity)
     _check("--verdict", verdict, WORDS)
-    places = [*(records or ([RESULTS] if RESULTS.exists() else [])), *([COUNTED] if COUNTED.exists() else [])]
+    places = [*(records or ([RESULTS] if RESULTS.exists() else []))]
+    if record is None and COUNTED.exists():
+        places.append(COUNTED)
     found, means = list(store.read(places)), look(map(Path, places))
     if count:
-        found += count_missing(to_count(chosen, sort(found, means)))
+        found += count_missing(to_count(chosen, sort(found, means)), record)
     rows = [r for r in ledger_rows(found, chosen, means) if verdict in (None, r["verdict"])]
     if out is not None:
         _write(out, rows)
@@ -80,17 +85,18 @@ def _counter() -> Callable[..., Record]:
     return cost
 
 
-def count_missing(cells: Sequence[Cell], folder: Path = COUNTED) -> list[Record]:
-    """Count the cost of cells and keep each record in a file of `folder`, so that it is counted only once."""
-    if not cells:
-        return []
-    counter = _counter()
-    log.info("counting %d configurations of models; kept in %s, so only once", len(cells), folder)
+def count_missing(cells: Sequence[Cell], record: Path | None = None) -> list[Record]:
+    """Count the cost of cells and keep the records: all in the file `record`, or each in one of results/claims."""
+    counter = _counter() if cells else None
+    if cells:
+        log.info("counting %d configurations of models; kept in %s, so only once", len(cells), record or COUNTED)
     made = []
     for cell in _progress(cells):
-        record = counter(cell.variant, cell.frames, study="claims", **cell.overrides)
-        store.write(folder / _file(cell), [record])
-        made.append(record)
+        made.append(counter(cell.variant, cell.frames, study="claims", **cell.overrides))
+        if record is None:
+            store.write(COUNTED / _file(cell), made[-1:])
+    if record is not None:
+        store.write(record, made)
     return made
 
 

@@ -42,8 +42,9 @@ PROTOCOLS = {
     for p in [
         Protocol(
             id="cmu_cam",
-            title="CMU and its synthetic twin: camera space, metres, root-relative; detector 2D; every frame once; flip average; action mean",
-            source="posescale; the VideoPose3D line of Human3.6M (docs/protocols.md)",
+            title="CMU and its synthetic twin: camera space, metric, root-relative; detector 2D; every frame once; "
+            "flip average; action mean",
+            source="posescale; the VideoPose3D line of Human3.6M (docs/measuring.md)",
         )
     ]
 }

@@ -14,7 +14,7 @@ import markupsafe
 from posescale import records as store
 from posescale.cards import ROOT
 from posescale.errors import DataError
-from posescale.report import accuracy, cost, failures, overview, provenance, style, timing, tradeoff, training
+from posescale.report import accuracy, cost, failures, ledger, overview, provenance, style, timing, tradeoff, training
 from posescale.report.evidence import Entry, Evidence, gather, table
 from posescale.report.page import Block, Grid, Plot, Section
 from posescale.report.schemas import admit
@@ -74,20 +74,22 @@ def build(records: list[Path], out: Path, title: str) -> Path:
 
 def compose(evidence: Evidence) -> Content:
     """The sections of the page, from the evidence."""
-    values, refused = admit(e for e in evidence.entries if not e.superseded_by)
-    looks = style.looks(evidence.entries)
-    studies = accuracy.studies(evidence, values)
+    measured = ledger.without_counts(evidence)
+    values, refused = admit(e for e in measured.entries if not e.superseded_by)
+    looks = style.looks(measured.entries)
+    studies = accuracy.studies(measured, values)
     sections = [
         accuracy.section(studies, looks),
-        training.section(evidence, looks),
-        cost.section(evidence, values, looks),
-        timing.section(evidence, values, looks),
-        tradeoff.section(evidence, values, studies, looks),
+        training.section(measured, looks),
+        cost.section(measured, values, looks),
+        timing.section(measured, values, looks),
+        tradeoff.section(measured, values, studies, looks),
+        ledger.section(evidence),
         failures.section(evidence, refused),
         provenance.section(evidence),
     ]
     found = overview.headlines(studies, looks)
-    return Content(evidence, overview.summary(evidence), found, _unique_names(sections))
+    return Content(evidence, overview.summary(measured), found, _unique_names(sections))
 
 
 def _unique_names(sections: Iterable[Section]) -> list[Section]:

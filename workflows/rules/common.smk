@@ -34,6 +34,7 @@ localrules:
     data,
     trained,
     accuracy,
+    claims,
     cost,
     latency,
     scaling,

@@ -75,6 +75,30 @@ rule time_models:
         " --study {wildcards.study} --record {output} 2>&1 | tee {log}"
 
 
+# Counts behind the verdicts on published numbers, for models that no study of this run counts.
+rule count_claims:
+    input:
+        plan.cost(),
+    output:
+        "results/{run}/measure/claims.jsonl",
+    log:
+        "results/{run}/logs/claims.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        records=lambda w, input: " ".join(f"--records {path}" for path in input),
+        code=steps.code_digest("claims", "measure", "ops", "layers"),
+        components=steps.components_digest(),
+    shell:
+        "posescale claims {params.records} --record {output} 2>&1 | tee {log}"
+
+
+rule claims:
+    input:
+        plan.claims(),
+
+
 rule accuracy:
     input:
         plan.accuracy(),
