@@ -1,0 +1,122 @@
+"""The process in which models are timed or weighed: one fresh one per round, so that a crash costs nothing else.
+
+Reads one job as a line of JSON from standard input; writes one event per line of JSON to what was its standard output
+(whatever a model prints goes to standard error). Ends when its parent does.
+"""
+
+import json
+import os
+import sys
+import threading
+from typing import Any, TextIO
+
+import torch
+
+from posescale import provenance
+from posescale.measure import memory_meter, timer
+from posescale.measure.contender import Contender, precision
+from posescale.measure.subject import Subject, refusal
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
+
+
+def failure(error: BaseException) -> dict[str, str]:
+    """Status and reason of a cell whose model raised."""
+    text = f"{type(error).__name__}: {error}".strip()
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in text.lower() for w in _OUT_OF_MEMORY):
+        return {"status": "oom", "reason": text.splitlines()[0]}
+    if isinstance(error, Exception) and (words := refusal(error)) is not None:
+        return {"status": "unsupported", "reason": words}
+    return {"status": "crashed", "reason": text}
+
+
+class Round:
+    """One process's share of a session: every cell warmed, then timed in the job's order, then checked."""
+
+    def __init__(self, job: dict[str, Any], channel: TextIO) -> None:
+        self.job, self.channel = job, channel
+        self.contenders: dict[int, Contender] = {}
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Tell the parent."""
+        self.channel.write(json.dumps({"event": event, **fields}) + "\n")
+        self.channel.flush()
+
+    def time(self) -> None:
+        """Warm all cells before timing any; the controls come first and last."""
+        job = self.job
+        if self._unavailable():
+            return
+        memory_meter.limit(job["device"], job["memory_limit"])
+        self.emit("control", **timer.control(job["device"]))
+        for index, cell in enumerate(job["cells"]):
+            self._guard(index, "warm", lambda cell=cell, index=index: self._warm(index, cell))
+        for index in job["order"]:
+            if index in self.contenders:
+                self._guard(index, "timed", lambda index=index: self._timed(index))
+        for index in list(self.contenders):
+            self._guard(index, "checked", lambda index=index: self._checked(index))
+        self.emit("control", **timer.control(job["device"]))
+
+    def weigh(self) -> None:
+        """Peak memory of one cell."""
+        if self._unavailable():
+            return
+        cell, job = self.job["cells"][0], self.job
+        memory_meter.limit(job["device"], job["memory_limit"])
+        self._guard(0, "weighed", lambda: memory_meter.weigh(Subject(**cell), job["device"], job["dtype"]))
+
+    def _unavailable(self) -> bool:
+        missing = self.job["device"] != "cpu" and not torch.cuda.is_available()
+        for index in range(len(self.job["cells"]) if missing else 0):
+            reason = f"device {self.job['device']!r} is not to be had: this PyTorch sees no GPU"
+            self.emit("failed", cell=index, status="unsupported", reason=reason)
+        return missing
+
+    def _guard(self, index: int, event: str, act) -> None:
+        self.emit("start", cell=index)
+        try:
+            fields = act()
+        except Exception as error:  # the model's failure is the cell's result
+            self.contenders.pop(index, None)
+            self.emit("failed", cell=index, **failure(error))
+        else:
+            self.emit(event, cell=index, **fields)
+
+    def _warm(self, index: int, cell: dict[str, Any]) -> dict[str, Any]:
+        job = self.job
+        contender = Contender(Subject(**cell), job["device"], job["dtype"], job["mode"], job["seed"])
+        fields = contender.warm(job["seconds"] / 2)
+        self.contenders[index] = contender
+        return fields
+
+    def _timed(self, index: int) -> dict[str, Any]:
+        return self.contenders[index].timed(self.job["seconds"] / 2, self.job["least"])
+
+    def _checked(self, index: int) -> dict[str, Any]:
+        return {"disagreement": self.contenders[index].disagreement(self.job["seconds"])}
+
+
+def _die_with_parent() -> None:
+    def watch() -> None:
+        sys.stdin.buffer.read()  # returns when the parent closes its end
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Run the job on standard input."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    job = json.loads(sys.stdin.readline())
+    _die_with_parent()
+    torch.set_num_threads(job["threads"])
+    work = Round(job, channel)
+    with precision(job["dtype"]):
+        (work.weigh if job["task"] == "memory" else work.time)()
+    work.emit("end", fingerprint=provenance.fingerprint())
+
+
+if __name__ == "__main__":
+    main()
