@@ -1,0 +1,66 @@
+"""`posescale train`: one model, one dataset, one clip length, one seed."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from posescale.cards import component
+from posescale.commands.data import parse_settings
+from posescale.commands.output import AsJson, show
+from posescale.errors import ConfigError
+
+if TYPE_CHECKING:
+    from posescale.recipes import Recipe
+    from posescale.records import Record
+
+
+def train(
+    name: Annotated[str, typer.Argument(help="Model, as listed by `posescale models`.")],
+    data: Annotated[Path, typer.Option(help="Prepared data (`posescale data prepare`).")],
+    frames: Annotated[int, typer.Option(help="Clip length T.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, history and record; resumes what was begun there.")],
+    seed: Annotated[int, typer.Option(help="Of initial weights, batch order, flips.")] = 0,
+    recipe: Annotated[str, typer.Option(help="Name of a recipe on the model's card.")] = "small",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: lr=1e-3, epochs=5, losses.velocity=0. Repeatable."),
+    ] = None,
+    study: Annotated[str, typer.Option(help="Name of the study, for the record.")] = "",
+    threads: Annotated[int, typer.Option(help="Threads torch may use.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Train a lifting model; interrupted or killed, the same command goes on after the last finished epoch."""
+    from posescale.train.fit import fit, resolve_recipe
+
+    if (task := component(name).card.task) != "lifting":
+        raise ConfigError(f"{name} is a {task} component; only lifting models are trained here")
+    chosen = changed(resolve_recipe(name, recipe), changes or [])
+    record = fit(name, data, frames, seed, chosen, out, threads, device, study=study)
+    if record.status != "ok":
+        sys.exit(f"posescale: {name} T={frames} seed={seed}: {record.status}: {record.reason}; see {out}/history.csv")
+    show([_row(record, out)], as_json)
+
+
+def changed(recipe: "Recipe", texts: list[str]) -> "Recipe":
+    """A recipe with fields replaced; `losses.TERM=weight` changes one weight and leaves the others.
+
+    Raises:
+        ConfigError: an unknown field, or a value of the wrong type.
+    """
+    flat = parse_settings(texts)
+    losses = {key.removeprefix("losses."): flat.pop(key) for key in list(flat) if key.startswith("losses.")}
+    if losses:
+        flat["losses"] = recipe.losses.model_dump() | losses
+    return recipe.override(**flat)
+
+
+def _row(record: "Record", out: Path) -> dict[str, Any]:
+    values = {value.name: value.value for value in record.values}
+    return {
+        "model": record.variant, "frames": record.frames, "seed": record.seed, "epochs": int(values["epochs"]),
+        "steps": int(values["steps"]), "seconds": values["seconds"], "loss": values["loss"],
+        "val_mpjpe_mm": values["val_mpjpe"], "best_epoch": int(values["best_epoch"]), "out": str(out),
+    }  # fmt: skip
