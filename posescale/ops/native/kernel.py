@@ -1,0 +1,152 @@
+"""Calls into scan.c: describe the tensors by pointers and strides, allocate the results, run."""
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from posescale.ops.native.build import library
+
+LANES = STEPS = 16  # channels per block and steps per saved state, as in scan.c
+MAX_WIDTH = 4  # blocks per task
+_FORWARD_TASKS, _BACKWARD_TASKS, _BATCH_GROUPS = 8, 4, 16
+
+
+class _View(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), *((axis, ctypes.c_int64) for axis in "bklc")]
+
+
+class _Scan(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "directions", "length", "channels", "states", "rank")),
+        *((name, ctypes.c_int64) for name in ("softplus", "merge", "threads", "width", "batch_groups")),
+        *((name, ctypes.c_void_p) for name in ("order", "source", "A", "D", "W", "bias")),
+        *((name, _View) for name in ("x", "delta", "low", "B", "C", "y")),
+        ("saved", ctypes.c_void_p),
+    ]
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = [
+        *((name, _View) for name in ("y", "x", "delta", "low", "B", "C")),
+        *((name, ctypes.c_void_p) for name in ("A", "D", "W", "bias", "partial")),
+    ]
+
+
+class Axes(NamedTuple):
+    """A tensor and which of its axes are batch, direction, token and channel; None: it has no such axis."""
+
+    tensor: Tensor
+    b: int | None
+    k: int | None
+    l: int | None  # noqa: E741
+    c: int | None
+
+
+class Problem(NamedTuple):
+    """One scan over K directions as scan.c sees it; see the head of that file for the equations.
+
+    `delta` (B, K, L, D) or, in its place, `low` (B, K, L, R) with `W` (K, D, R). A (K, D, N), D and bias (K, D).
+    """
+
+    x: Axes
+    delta: Axes | None
+    low: Axes | None
+    B: Axes
+    C: Axes
+    A: Tensor
+    D: Tensor | None
+    W: Tensor | None
+    bias: Tensor | None
+    order: Tensor | None
+    source: tuple[int, ...]
+    softplus: bool
+    merge: bool
+
+
+def states_shape(batch: int, directions: int, length: int, channels: int, states: int) -> tuple[int, ...]:
+    """Shape of the states that a forward pass keeps for the backward pass: one per STEPS steps."""
+    return batch, directions, -(-length // STEPS), -(-channels // LANES), states, LANES
+
+
+def forward(problem: Problem, y: Axes, keep: bool) -> Tensor:
+    """Write the outputs into `y`; return the saved states, empty unless `keep`."""
+    b, k, length, d, n, _ = _sizes(problem)
+    saved = y.tensor.new_empty(states_shape(b, k, length, d, n) if keep else 0)
+    if b * k * length * d:
+        _run("posescale_scan_forward", saved.dtype, _describe(problem, y, saved, _FORWARD_TASKS))
+    return saved
+
+
+def backward(
+    problem: Problem, dy: Axes, saved: Tensor, dx: Axes, ddelta: Axes | None, dlow: Axes | None, dB: Axes, dC: Axes
+):
+    """Add to dx, write ddelta, dlow, dB, dC; return the gradients of A, D, W and bias (None where not given)."""
+    b, k, length, d, n, r = _sizes(problem)
+    parameters = (problem.A, problem.D, problem.W, problem.bias)
+    if not b * k * length * d:
+        return tuple(None if p is None else torch.zeros_like(p) for p in parameters)
+    slices = min(b, _BATCH_GROUPS)
+    sums = [None if p is None else p.new_empty(slices, *p.shape) for p in parameters]
+    scan = _describe(problem, dy, saved, _BACKWARD_TASKS)
+    tasks = -(-d // (scan.width * LANES))
+    partial = saved.new_empty(tasks, b, length, r + 2 * n)
+    views = [_view(axes) for axes in (dy, dx, ddelta, dlow, dB, dC)]
+    _run("posescale_scan_backward", saved.dtype, scan, _Gradients(*views, *map(_pointer, sums), _pointer(partial)))
+    return tuple(None if s is None else s.sum(0) for s in sums)
+
+
+def _sizes(problem: Problem) -> tuple[int, int, int, int, int, int]:
+    """B, K, L, D, N, R."""
+    k, d, n = problem.A.shape
+    x = problem.x
+    return x.tensor.shape[x.b], k, x.tensor.shape[x.l], d, n, problem.W.shape[2] if problem.W is not None else 0
+
+
+def _describe(problem: Problem, y: Axes, saved: Tensor, tasks: int) -> _Scan:
+    b, k, length, d, n, r = _sizes(problem)
+    blocks = -(-d // LANES)
+    # Wide tasks read longer rows and share work; but there must be some for every thread. Never decided by the
+    # thread count: the split fixes the order of sums.
+    width = next((w for w in (4, 2) if b * -(-blocks // w) >= tasks), 1)
+    order = None if problem.order is None else problem.order.to(torch.int32).contiguous()
+    parameters = [None if p is None else p.contiguous() for p in (problem.A, problem.D, problem.W, problem.bias)]
+    source = (ctypes.c_int64 * k)(*problem.source)
+    views = [_view(axes) for axes in (problem.x, problem.delta, problem.low, problem.B, problem.C, y)]
+    sizes = (
+        b,
+        k,
+        length,
+        d,
+        n,
+        r,
+        problem.softplus,
+        problem.merge,
+        torch.get_num_threads(),
+        width,
+        min(b, _BATCH_GROUPS),
+    )
+    saved_at = saved.data_ptr() if saved.numel() else None
+    scan = _Scan(*sizes, _pointer(order), ctypes.addressof(source), *map(_pointer, parameters), *views, saved_at)
+    scan.alive = (order, source, parameters)  # what the pointers point to must outlive the call
+    return scan
+
+
+def _view(axes: Axes | None) -> _View:
+    if axes is None:
+        return _View(None, 0, 0, 0, 0)
+    strides = axes.tensor.stride()
+    return _View(axes.tensor.data_ptr(), *(0 if axis is None else strides[axis] for axis in axes[1:]))
+
+
+def _pointer(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _run(function: str, dtype: torch.dtype, *arguments: ctypes.Structure) -> None:
+    status = getattr(library(dtype == torch.float64), function)(*map(ctypes.byref, arguments))
+    if status == 1:
+        raise MemoryError(f"{function}: no memory for the kernel's tiles")
+    if status == 2:
+        raise ValueError("multi_scan: orders has an entry outside 0..L-1; it was changed after it was checked")
