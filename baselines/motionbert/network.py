@@ -70,7 +70,7 @@ class DSTformer(nn.Module):
         mlp_ratio: hidden width of the perceptrons over C.
         channels: 3, or 2 for a model without the detector's confidence.
         init_std: of the initial weights; 0.02 as published. A narrow model starts on a plateau with it, because what a
-            layer passes on grows with the width: 0.08 at C = 48 gives the signals that 0.02 gives at C = 768.
+            layer passes on grows with the width: 0.1 at C = 32 gives the signals that 0.02 gives at C = 800.
         attention: `fused` (PyTorch's kernel), or `naive`, which holds the attention map as the official code does.
     """
 
