@@ -183,5 +183,5 @@ class GLSMamba(GlobalLocalPose):
         local_mixers = [WSTS(grid, s6(2), window, reset_state) for _ in range(lrm)]
         clip, sizes = (frames, height, width), (dim, expand, mlp_ratio, reduction)
         super().__init__(encoder, clip, stride, decoder, joints, *sizes, mixers, local_mixers)
-        self.hidden_settings |= {"vit_heads": vit_heads, "unified_pair": unified_pair, "guide": guide}
+        self.hidden_settings |= {"vit_heads": vit_heads, "paths": paths, "unified_pair": unified_pair, "guide": guide}
         self.hidden_settings |= {"window": f"{window_height} x {window_width}", "reset_state": reset_state}

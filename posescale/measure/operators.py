@@ -82,7 +82,7 @@ ELEMENTWISE: dict[str, int] = _priced(
     _4="""silu _softmax _safe_softmax _log_softmax native_batch_norm _native_batch_norm_legit
     _native_batch_norm_legit_no_training""",
     _5="gelu mish",
-    _7="native_layer_norm native_group_norm upsample_bilinear2d",
+    _7="native_layer_norm native_group_norm upsample_bilinear2d grid_sampler_2d",
 )  # fmt: skip
 
 REDUCTIONS: dict[str, int] = _priced(
