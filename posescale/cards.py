@@ -86,6 +86,7 @@ class Card(Strict):
     upstream: Upstream | None = None
     network: str  # class or function in network.py that builds the model
     output: Literal["seq2seq", "seq2frame"] = "seq2seq"
+    reconstruction: str = ""  # why ours cannot be checked against the authors' code, where that is so
     confidence: bool = False  # whether the detector's confidence is read
     variants: dict[str, Variant]
     recipes: dict[str, Recipe] = Field(default_factory=dict)

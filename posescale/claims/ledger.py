@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from posescale.claims import counts, scores
@@ -21,11 +22,21 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     """
     verdict = _TESTS[claim.family](claim, evidence)
     if verdict is not None:
-        return verdict
+        return _no_refutation_by_reconstruction(claim, verdict, evidence.means)
     lacking = list(_missing(claim, evidence.means))
     if lacking:
         return Verdict("blocked", "; ".join(lacking))
     return Verdict("untested", _next_step(claim, evidence.means))
+
+
+def _no_refutation_by_reconstruction(claim: Claim, verdict: Verdict, means: Means) -> Verdict:
+    """A network that could not be checked against the authors' cannot refute their numbers."""
+    standings = (means.components.get(name) for name in (claim.component, claim.relative_to) if name)
+    why = next((s.reconstruction for s in standings if s is not None and s.reconstruction), "")
+    if verdict.word != "refuted" or not why:
+        return verdict
+    reason = f"no code: ours is a reconstruction ({why}), so it cannot refute this; {verdict.reason}"
+    return replace(verdict, word="blocked", reason=reason)
 
 
 def _missing(claim: Claim, means: Means) -> Iterable[str]:

@@ -18,12 +18,14 @@ class Standing:
         digest: of the component's source files.
         parameters: the variant's constructor arguments on its card.
         checkpoint: name of the official file of weights, None when none was published.
+        reconstruction: why the network is our reading of the paper and not a copy of its code, "" when it was checked.
         recipe: the paper's recipe, None when the card has none.
     """
 
     digest: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
+    reconstruction: str = ""
     recipe: Mapping[str, Any] | None = None
 
 
@@ -58,6 +60,7 @@ def _standing(found: Component) -> Standing:
         digest=found.digest,
         parameters=found.parameters,
         checkpoint=checkpoint.file if checkpoint else None,
+        reconstruction=found.card.reconstruction,
         recipe=recipe.model_dump(exclude={"note"}) if recipe else None,
     )
 

@@ -8,6 +8,7 @@ from made_up_records import everything
 
 from posescale import records
 from posescale.records import Record
+from posescale.report import build
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,10 @@ def store(tmp_path: Path) -> Callable[[list[Record]], Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def page(full, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("full")
+    records.write(folder / "results" / "all.jsonl", full)
+    return build([folder / "results"], folder / "out", "A <title> & more")

@@ -1,0 +1,199 @@
+"""What a report may not mix, and what it may replace."""
+
+import re
+import time
+
+import pandas as pd
+import pytest
+from made_up_records import (
+    FINGERPRINT,
+    MODELS,
+    accuracy,
+    cost,
+    failed,
+    latency,
+    memory,
+    value,
+)  # fmt: skip
+from page_reader import Page, contents, table
+
+from posescale import records
+from posescale.errors import DataError
+from posescale.report import build, site
+
+# What may not be mixed, what is replaced
+
+
+def test_machines_precisions_and_batches_never_share_a_table(store, tmp_path):
+    gpu = FINGERPRINT | {"gpu": "Example GPU"}
+    found = [
+        latency("posemamba_s", t, device="cuda", fingerprint=gpu, dtype=d)
+        for t in (9, 27)
+        for d in ("float32", "bfloat16")
+    ]
+    found += [latency("posemamba_s", t, batch=b) for t in (9, 27) for b in (1, 8)]
+    build([store(found)], tmp_path / "out", "t")
+    tables = [p for p in (tmp_path / "out" / "tables").glob("latency-*.csv") if re.search(r"b\d(-\d)?$", p.stem)]
+    assert len(tables) == 4
+    assert sorted(k for p in tables for k in pd.read_csv(p)["records"].str.split().sum()) == sorted(r.id for r in found)
+
+
+def test_accuracy_of_other_data_protocol_or_selection_has_a_table_of_its_own(store, tmp_path):
+    base = [accuracy("posemamba_s", 50, s) for s in range(2)]
+    others = [
+        accuracy("posemamba_s", 50, 0, **change)
+        for change in (
+            {"protocol": "p2"},
+            {"data_digest": "zzz"},
+            {"selection": "val-best"},
+            {"frames": 81},
+            {"options": {"split": "val"}},
+        )
+    ]
+    build([store(base + others)], tmp_path / "out", "t")
+    tables = [p for p in (tmp_path / "out" / "tables").glob("accuracy-*.csv") if not re.search("pairs|actions", p.stem)]
+    assert sorted(len(pd.read_csv(p).loc[0, "records"].split()) for p in tables) == [1, 1, 1, 1, 1, 2]
+
+
+def test_a_newer_record_of_the_same_cell_counts_and_the_older_stays_listed(store, tmp_path):
+    old = latency("posemamba_s", 27)
+    new = latency(
+        "posemamba_s",
+        27,
+        started="2026-02-01T00:00:00+00:00",
+        values=[value("latency", 9.0, "ms", interval=(8.9, 9.1))],
+    )
+    page = build([store([new, old])], tmp_path / "out", "t")
+    rows = pd.read_csv(next((tmp_path / "out" / "tables").glob("latency-*b1.csv")))
+    assert rows.loc[0, "T27"] == 9.0 and rows.loc[0, "records"] == new.id
+    text = Page(page).text
+    assert f"superseded by {new.id}" in text and "1 timing made twice" in text
+
+
+def test_uncommitted_changes_are_a_warning(store, tmp_path):
+    page = build([store([cost("posemamba_s", 9, fingerprint=FINGERPRINT | {"dirty": True})])], tmp_path / "out", "t")
+    assert re.search(r'class="warning">Made with uncommitted changes: 1 of 1 record', page.read_text())
+
+
+# Replacing the folder
+
+
+def test_an_old_report_survives_a_build_that_fails(store, tmp_path, monkeypatch):
+    folder = store([accuracy("posemamba_s", 50, 0)])
+    build([folder], tmp_path / "out", "first")
+    before = contents(tmp_path / "out")
+    monkeypatch.setattr(site, "render", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build([folder], tmp_path / "out", "second")
+    assert contents(tmp_path / "out") == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "results"]
+
+
+def test_an_old_report_is_replaced_as_a_whole(store, tmp_path, full):
+    build([store(full[:40])], tmp_path / "out", "first")
+    (tmp_path / "out" / "index.html").unlink()  # as Snakemake does before a rule runs
+    build([store([cost("posemamba_s", 9)], "less")], tmp_path / "out", "second")
+    assert not list((tmp_path / "out" / "tables").glob("accuracy-*"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["less", "out", "results"]
+
+
+def test_a_folder_that_is_no_report_is_left_alone(store, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match=r"thesis\.tex"):
+        build([store([])], tmp_path / "out", "t")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+def test_thousands_of_records(store, tmp_path):
+    """Time grows with the records, not with their square: ten times as many may take twenty times as long."""
+
+    def seconds(seeds: int) -> float:
+        found = [accuracy(n, e[1], s, selection=f"rule{s % 7}") for n, e in MODELS.items() for s in range(seeds)]
+        folder = store(found, f"r{seeds}")
+        start = time.process_time()
+        build([folder], tmp_path / f"out{seeds}", "t")
+        return time.process_time() - start
+
+    few, many = seconds(60), seconds(600)
+    assert len((tmp_path / "out600" / "records.jsonl").read_text().splitlines()) == 3000
+    assert many < 20 * few
+
+
+def test_the_verb(store, tmp_path, full):
+    from typer import Typer
+    from typer.testing import CliRunner
+
+    from posescale.commands.report import report
+
+    app = Typer()
+    app.command()(report)
+    options = [
+        "--records",
+        str(store(full[:3])),
+        "--records",
+        str(store(full[3:6], "b")),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(app, [*options, "--title", "Mine"])
+    assert done.exit_code == 0, done.output
+    assert "<h1>Mine</h1>" in (tmp_path / "out" / "index.html").read_text()
+    assert len((tmp_path / "out" / "records.jsonl").read_text().splitlines()) == 6
+
+
+def test_error_against_frames_is_drawn_where_a_study_has_several(store, tmp_path):
+    found = [
+        accuracy(n, e, s, frames=t)
+        for n, e in (("posemamba_s", 50), ("mixste_tiny", 70))
+        for s in range(2)
+        for t in (9, 27)
+    ]
+    build([store(found)], tmp_path / "out", "t")
+    svg = (tmp_path / "out" / "figures" / "accuracy-synthetic-last-weights-by-frames.svg").read_text()
+    assert all(word in svg for word in ("posemamba_s", "mixste_tiny", "MPJPE (mm)", ">27<"))
+
+
+def test_contaminated_timings_are_shown_and_marked_but_fitted_nowhere(store, tmp_path):
+    noisy = {"status": "contaminated", "reason": "other processes kept 2.00 cores busy"}
+    found = [latency("posemamba_s", t, **noisy) for t in (9, 27, 81)] + [cost("posemamba_s", t) for t in (9, 27, 81)]
+    build([store([*found, *(accuracy("posemamba_s", 50, s) for s in range(2))])], tmp_path / "out", "t")
+    path = next((tmp_path / "out" / "tables").glob("latency-*b1.csv"))
+    row = pd.read_csv(path).loc[0]
+    assert row["T27"] == pytest.approx(found[1].values[0].value) and pd.isna(row["exponent"])
+    assert path.with_suffix(".md").read_text().count("contaminated") == 3
+    assert list((tmp_path / "out" / "figures").glob("latency-*.svg"))
+    assert not list((tmp_path / "out" / "figures").glob("tradeoff-*latency*"))
+
+
+def test_seeds_that_failed_are_named_and_stay_out_of_the_mean(store, tmp_path):
+    found = [accuracy("posemamba_s", 50, s) for s in range(3)]
+    found += [failed(accuracy, "posemamba_s", 50, 3, status="crashed", reason="the prediction holds NaN")]
+    page = build([store(found)], tmp_path / "out", "t")
+    assert "posemamba_s: 1 of 4 seeds ended crashed; not in the mean." in Page(page).text
+    assert table(page, "accuracy-synthetic-t27-last").loc[0, "seeds"] == 3
+
+
+def test_metrics_of_other_tasks_have_their_own_columns_and_direction(store, tmp_path):
+    def scored(name: str, pck: float, seed: int):
+        values = [records.Value(name="pck", value=pck + seed, unit="%", better="higher")]
+        return accuracy(name, 50, seed, values=values, samples={}, labels={}, resolution=(256, 192))
+
+    build(
+        [store([scored(n, p, s) for n, p in (("posemamba_s", 80), ("mixste_tiny", 90)) for s in range(2)])],
+        tmp_path / "o",
+        "t",
+    )
+    rows = table(tmp_path / "o" / "index.html", "accuracy-synthetic-t27-last").set_index("model")
+    assert rows.loc["mixste_tiny", "pck"] == 90.5 and "mpjpe" not in rows
+    assert re.search(r'<td class="num best"[^>]*>[^<]*<a[^>]*>90.50<', (tmp_path / "o" / "index.html").read_text())
+
+
+def test_memory_that_ran_out_on_a_gpu_is_no_cpu_row(store, tmp_path):
+    gpu = FINGERPRINT | {"gpu": "Example GPU"}
+    build(
+        [store([failed(memory, "posemamba_s", 9, status="oom", reason="r", device="cuda", fingerprint=gpu)])],
+        tmp_path / "o",
+        "t",
+    )
+    assert [p.stem.split("-example")[0] for p in (tmp_path / "o" / "tables").glob("peak-*.csv")] == ["peak-allocated"]
