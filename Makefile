@@ -15,7 +15,7 @@ reproduce: $(STAMP)  ## data, training, measuring and the report, on embedded sy
 	@echo "Report: reports/published/index.html"
 
 test: $(STAMP)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(CORES)
 
 pipeline: $(STAMP)  ## part of the pipeline: make pipeline TARGET=accuracy [CONFIG=workflows/config/cmu.yaml]
 	$(BIN)/snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG)) $(TARGET)

@@ -13,10 +13,13 @@ _LAZY = {
     "create_model": "posescale.models",
     "load_checkpoint": "posescale.checkpoints",
 }
-__all__ = ["__version__", *_LAZY]
+_MODULES = ("metrics", "ops", "records")  # `import posescale` is enough to reach these
+__all__ = ["__version__", *_LAZY, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return import_module(f"posescale.{name}")
     raise AttributeError(f"module 'posescale' has no attribute {name!r}")

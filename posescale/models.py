@@ -1,5 +1,6 @@
 """Building models by name."""
 
+import hashlib
 import importlib.util
 import inspect
 import sys
@@ -15,9 +16,11 @@ from posescale.errors import ConfigError
 
 def network_module(folder: Path) -> ModuleType:
     """Import `network.py` of a component folder; components of this repository keep their package names."""
-    inside = folder.is_relative_to(ROOT)
-    name = ".".join(folder.relative_to(ROOT).parts) if inside else f"posescale_component_{folder.name}"
-    name += ".network"
+    if folder.is_relative_to(ROOT):
+        name = ".".join((*folder.relative_to(ROOT).parts, "network"))
+    else:  # folders of one name may lie in several roots
+        place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+        name = f"posescale_component_{folder.name}_{place}.network"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, folder / "network.py")
