@@ -45,7 +45,38 @@ def cost(
         show(_side_by_side(of_model), as_json, f"{name}: one forward pass, batch {batch}")
         failed = [f"T={r.frames}: {r.status}: {r.reason}" for r in of_model if r.status != "ok"]
         reasons = [text for r in of_model[-1:] if (text := reason_for_difference(r))]
-        typer.echo("\n".join([*failed, *reasons]) + "\n")
+        growth = _growth(name, lengths[-1], overrides) if len(failed) < len(of_model) else []
+        typer.echo("\n".join([*failed, *reasons, *growth, *_published(of_model)]) + "\n")
+
+
+def _growth(name: str, frames: int, overrides: dict[str, Any]) -> list[str]:
+    """How the contractions grow with T, from the card's closed form; nothing for a card without one."""
+    from posescale.cards import component
+    from posescale.measure.closed_form import leading_terms, quadratic_overtakes
+    from posescale.measure.subject import Subject
+
+    found = component(name)
+    if found.card.cost is None or found.card.task != "lifting":
+        return []
+    arguments = Subject(name, frames, 1, overrides).arguments()
+    powers = leading_terms(found, arguments)["contractions"]
+    terms = " + ".join(f"{macs:,} T^{power}" if power else f"{macs:,}" for power, macs in sorted(powers.items()))
+    overtakes = quadratic_overtakes(found, arguments)
+    tail = f"; higher powers overtake the linear part at T = {overtakes:,.0f}" if overtakes else ""
+    return [f"MACs of contractions grow as {terms}{tail}."]
+
+
+def _published(counted: list[Record]) -> list[str]:
+    """What papers print of this model, where these counts can say why."""
+    from posescale.claims import ledger_rows, load_claims, look
+
+    about = [c for c in load_claims() if c.component == counted[0].variant and c.family == "count" and not c.overrides]
+    rows = [row for row in ledger_rows(counted, about, look()) if row["records"]]
+    return [
+        f"Published {row['quantity']} {row['printed']} ({row['paper']}, {row['table']}): "
+        f"{row['verdict']}, {row['reason']}."
+        for row in rows
+    ]
 
 
 def words(texts: list[str]) -> list[str]:

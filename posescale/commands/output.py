@@ -23,14 +23,26 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "", columns
     if as_json:
         typer.echo(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=1))
         return
-    table = Table(title=title, title_justify="left", header_style="bold")
     keys = columns or (list(rows[0]) if rows else [])
-    for key in keys:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    if len(rows) == 1 and len(keys) > 4:  # one thing: its properties below one another
+        table.show_header = False
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for key in keys:
+            table.add_row(key.replace("_", " "), _cell(rows[0].get(key)))
+    else:
+        _columns(table, keys, rows)
+    Console().print(table)
+
+
+def _columns(table: Table, keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    for position, key in enumerate(keys):
         numeric = bool(rows) and all(isinstance(row.get(key), (int, float)) for row in rows)
-        table.add_column(key.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        justify = "right" if numeric else "left"
+        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=position == 0)
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in keys))
-    Console().print(table)
 
 
 def _plain(value: Any) -> Any:
