@@ -38,7 +38,7 @@ class Recipe(BaseModel):
     batch: PositiveInt = 4
     stride: PositiveInt | None = None  # frames between training windows; T // 3 when not set
     flip: float = Field(default=0.5, ge=0, le=1)  # probability of mirroring a clip
-    ema: float | None = Field(default=None, gt=0, lt=1)  # decay of the averaged weights; none by default
+    ema: float | None = Field(default=None, gt=0, lt=1)  # decay of averaged weights, with a warm-up
     gradient_clip: PositiveFloat | None = None
     accumulate: PositiveInt = 1
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"

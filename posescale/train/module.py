@@ -2,13 +2,14 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from posescale import ops
 from posescale.data.windows import mirror
@@ -78,6 +79,20 @@ def answered(targets: torch.Tensor, frames_out: int) -> torch.Tensor:
     raise ConfigError(f"the model answers with {frames_out} frames to clips of {frames}; expected all of them or one")
 
 
+def warmed_average(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor | int], None]:
+    """How averaged weights follow: by `decay`, and faster in the first steps, min(decay, (1 + n) / (10 + n)).
+
+    Without the warm-up a run of few steps would keep mostly the weights it began with.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[torch.Tensor], current: list[torch.Tensor], seen: torch.Tensor | int) -> None:
+        n = int(seen)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
 class Training(L.LightningModule):
     """Trains a lifting model by a recipe; the learning rate, the flips and the model's own randomness are functions
     of seed, epoch and step alone.
@@ -93,7 +108,7 @@ class Training(L.LightningModule):
     def __init__(self, model: nn.Module, recipe: Recipe, skeleton: Skeleton, seed: int, store: Any) -> None:
         super().__init__()
         self.model, self.recipe, self.skeleton, self.seed, self.store = model, recipe, skeleton, seed, store
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
+        self.average = AveragedModel(model, multi_avg_fn=warmed_average(recipe.ema)) if recipe.ema else None
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
         self._saved: dict[str, Any] = {}

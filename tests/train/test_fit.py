@@ -122,13 +122,21 @@ def test_every_field_of_a_recipe_matters(trained, data_dir, tmp_path, changes):
 
 
 def test_average_is_what_is_kept(data_dir, tmp_path):
-    """With a decay so close to 1 the average stays at its start, the weights after the first step."""
-    one = RECIPE.override(epochs=1, steps_per_epoch=1, flip=0)
-    first = fit("toy", data_dir, 9, 0, one, tmp_path / "one")
-    slow = fit("toy", data_dir, 9, 0, one.override(steps_per_epoch=4, ema=1 - 1e-12), tmp_path / "slow")
-    a, b = (torch.load(tmp_path / n / "weights-last.pt")["model_pos"] for n in ("one", "slow"))
-    torch.testing.assert_close(a["first.weight"], b["first.weight"])
-    assert first.weights_digest != slow.weights_digest  # batch norm's statistics went on
+    """The kept weights are min(decay, (1 + n) / (10 + n)) of the average so far and the rest of the newest ones."""
+    recipe = RECIPE.override(epochs=1, flip=0)
+
+    def weights(name, **changes):
+        fit("toy", data_dir, 9, 0, recipe.override(**changes), tmp_path / name)
+        return torch.load(tmp_path / name / "weights-last.pt")["model_pos"]["first.weight"]
+
+    steps = [weights(f"after-{n}", steps_per_epoch=n) for n in (1, 2, 3)]
+    average = steps[0]  # the first step starts it
+    for n, newest in enumerate(steps[1:], start=1):
+        kept = min(0.9999, (1 + n) / (10 + n))
+        average = kept * average + (1 - kept) * newest
+    torch.testing.assert_close(weights("average", steps_per_epoch=3, ema=0.9999), average)
+    capped = weights("capped", steps_per_epoch=3, ema=0.1)
+    torch.testing.assert_close(capped, 0.1 * (0.1 * steps[0] + 0.9 * steps[1]) + 0.9 * steps[2])
 
 
 def test_seq2frame_models_train(data_dir, tmp_path):
