@@ -40,7 +40,8 @@ def _columns(table: Table, keys: Sequence[str], rows: Sequence[dict[str, Any]]) 
     for position, key in enumerate(keys):
         numeric = bool(rows) and all(isinstance(row.get(key), (int, float)) for row in rows)
         justify = "right" if numeric else "left"
-        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=position == 0)
+        name = position == 0 and all(len(_cell(row.get(key))) <= 24 for row in rows)
+        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=name)
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in keys))
 

@@ -16,6 +16,7 @@ from posescale.cards import ROOT
 from posescale.errors import DataError
 from posescale.report import accuracy, cost, failures, ledger, overview, provenance, style, timing, tradeoff, training
 from posescale.report.evidence import Entry, Evidence, gather, table
+from posescale.report.metrics import metrics
 from posescale.report.page import Block, Grid, Plot, Section
 from posescale.report.schemas import admit
 from posescale.report.tables import to_csv, to_latex, to_markdown
@@ -28,6 +29,7 @@ _PARTS = {
     "figures",
     "records.jsonl",
     "records.csv",
+    "metrics.json",
 }  # what a report folder holds, and nothing else
 
 
@@ -122,6 +124,8 @@ def _write(folder: Path, content: Content, title: str) -> None:
         for plot in section.plots:
             (folder / "figures" / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
             (folder / "figures" / f"{plot.name}.png").write_bytes(plot.png)
+    numbers = metrics(ledger.without_counts(content.evidence))
+    (folder / "metrics.json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     entries = content.evidence.entries
     store.write(folder / "records.jsonl", (e.record for e in entries))
     (folder / "records.csv").write_text(table(entries).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
