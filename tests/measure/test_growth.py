@@ -29,7 +29,9 @@ def test_closed_form_equals_the_dispatch_count_to_the_unit(name, batch):
         assert (counted.contractions, counted.scan) == (formula["contractions"], formula["scan"]), frames
 
 
-@pytest.mark.parametrize("name", ["posemamba_tiny", "motionbert_tiny", "motionagformer_tiny", "mixste_tiny"])
+@pytest.mark.parametrize(
+    "name", ["posemamba_tiny", "motionbert_tiny", "motionagformer_tiny", "mixste_tiny", "poseformerv2_tiny"]
+)
 def test_fitted_exponent_is_the_analytic_one(name):
     """Over a narrow range of T the slope of a fit is T f'(T) / f(T) in its middle."""
     middle, lengths = 81, (77, 79, 81, 83, 85)
