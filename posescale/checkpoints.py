@@ -109,6 +109,15 @@ def read_weights_meta(path: Path | str) -> dict[str, Any]:
     return dict(meta) if isinstance(meta, Mapping) else {}
 
 
+def read_weights(path: Path | str) -> State:
+    """The weights of a checkpoint file by name, whatever model they belong to; understood as by `load_checkpoint`.
+
+    Raises:
+        CheckpointError: the file cannot be read or holds no weights.
+    """
+    return _weights(_read(Path(path)), Path(path))
+
+
 def _hidden(model: nn.Module) -> dict[str, dict[str, Any]]:
     """`{"hidden_settings": {name: value}}` of a model that has settings which no shape of its weights shows."""
     settings = getattr(model, "hidden_settings", None)

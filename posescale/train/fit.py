@@ -1,4 +1,4 @@
-"""Training a lifting model: one call, one folder of results, the same result after a kill and restart."""
+"""Training a model: one call, one folder of results, the same result after a kill and restart."""
 
 import json
 import logging
@@ -14,22 +14,23 @@ from typing import Any
 import lightning as L
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from posescale.cards import ROOT, Component, component, folder_digest
-from posescale.data.prepared import PreparedData
-from posescale.data.windows import ClipWindows, collate
+from posescale.checkpoints import read_weights
 from posescale.errors import ConfigError
 from posescale.models import create_model
 from posescale.recipes import Recipe
 from posescale.records import Record
 from posescale.train import results
-from posescale.train.module import Diverged, Interrupted, Skeleton, Training
+from posescale.train.lifting import LiftingTrack
+from posescale.train.module import Diverged, Interrupted, Training
 from posescale.train.progress import progress_callbacks
 from posescale.train.resume import ResumeStore, exclusive
-from posescale.train.sampler import EpochBatches
+from posescale.train.track import Track
+from posescale.train.video.track import VideoTrack
 
 log = logging.getLogger(__name__)
+TRACKS: dict[str, type[Track]] = {"lifting": LiftingTrack, "video": VideoTrack}  # by the task on a model's card
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Run:
     """One training run: everything its result depends on, and the name of the study it belongs to."""
 
     model: str
-    data: PreparedData
+    data_dir: Path
     frames: int
     seed: int
     recipe: Recipe
@@ -45,42 +46,59 @@ class Run:
     device: str = "cpu"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     study: str = ""
+    start_from: Path | None = None
 
     @property
     def component(self) -> Component:
         """The card and folder of the model."""
         return component(self.model)
 
+    @cached_property
+    def track(self) -> Track:
+        """Data, loss and validation of the model's task."""
+        settings = self.component.parameters | dict(self.overrides)
+        return TRACKS[self.component.card.task](self.data_dir, self.frames, self.seed, self.recipe, settings)
+
     @property
     def parameters(self) -> dict[str, Any]:
         """The network's constructor arguments."""
-        return self.component.parameters | dict(self.overrides) | {"frames": self.frames}
+        return self.component.parameters | dict(self.overrides) | self.track.arguments
+
+    @cached_property
+    def beginning(self) -> dict[str, torch.Tensor]:
+        """Weights of `start_from`; empty without it."""
+        return read_weights(self.start_from) if self.start_from else {}
 
     @cached_property
     def key(self) -> str:
         """Digest of model, data, code and settings: states are resumed only by a run with the same one."""
         code = [folder_digest(ROOT / "posescale" / part) for part in ("train", "ops", "layers", "data")]
         settings = [self.model, self.component.digest, self.parameters, self.seed, self.recipe.model_dump()]
-        place = [self.data.index.digest, self.device, self.threads, torch.__version__]
+        settings.append(results.weights_digest(self.beginning))
+        place = [self.track.facts["data_digest"], self.device, self.threads, torch.__version__]
         return sha256(json.dumps([code, settings, place], sort_keys=True).encode()).hexdigest()[:12]
 
     def build(self) -> nn.Module:
-        """The untrained model; its weights depend on the seed and the constructor's arguments alone."""
-        torch.manual_seed(self.seed)
-        model = create_model(self.model, **(dict(self.overrides) | {"frames": self.frames}))
-        return model.double() if self.recipe.precision == "64-true" else model
+        """The untrained model; its weights depend on seed, constructor's arguments and `start_from` alone.
 
-    def loaders(self, epoch: int) -> tuple[DataLoader, DataLoader]:
-        """Batches of training windows, from `epoch` on, and of validation windows; the test split is not opened."""
-        recipe, stride = self.recipe, self.recipe.stride or max(1, self.frames // 3)
-        train = ClipWindows(self.data, "train", self.frames, stride)
-        val = ClipWindows(self.data, "val", self.frames, self.frames)
-        steps = recipe.steps_per_epoch and recipe.steps_per_epoch * recipe.accumulate
-        batches = EpochBatches(len(train), recipe.batch, self.seed, steps, epoch)
-        return (
-            DataLoader(train, batch_sampler=batches, collate_fn=collate),
-            DataLoader(val, batch_size=recipe.batch, collate_fn=collate),
-        )
+        Raises:
+            ConfigError: part of the model is frozen, and nothing was given to start from; or it cannot start from
+                other weights.
+            CheckpointError: the weights to start from do not fit.
+        """
+        torch.manual_seed(self.seed)
+        model = create_model(self.model, **(dict(self.overrides) | self.track.arguments))
+        if not self.start_from and not all(p.requires_grad for p in model.parameters()):
+            raise ConfigError(
+                f"{self.model}: part of it is frozen and would stay as it was drawn at random, so nothing useful could "
+                "be learnt; give the encoder's published weights (--start-from FILE), or let it train (--model "
+                "frozen=nothing)"
+            )
+        if self.start_from and not hasattr(model, "start_from"):
+            raise ConfigError(f"{self.model} has no encoder to start from other weights; leave --start-from out")
+        if self.start_from:
+            model.start_from(self.beginning)
+        return model.double() if self.recipe.precision == "64-true" else model
 
 
 def resolve_recipe(model: str, recipe: Recipe | str) -> Recipe:
@@ -108,8 +126,9 @@ def fit(
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
     study: str = "",
+    start_from: Path | str | None = None,
 ) -> Record:
-    """Train a lifting model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`.
+    """Train a model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`.
 
     The state is kept in out/resume at the end of every epoch and taken up by the next call with the same arguments;
     on the CPU the result is the same bit for bit as that of an uninterrupted run. A run that diverges writes its
@@ -126,6 +145,7 @@ def fit(
         device: cpu or cuda.
         overrides: further constructor arguments of the model.
         study: noted in the record.
+        start_from: file of a ViTPose whose weights the encoder of a video model begins with.
 
     Returns:
         the record, of kind `training`.
@@ -133,22 +153,23 @@ def fit(
     Raises:
         ConfigError: an argument is out of range, the recipe does not exist or does not suit the data.
         DataError: the data cannot be read, or has no windows of `frames` frames to train or validate on.
+        CheckpointError: the weights to start from cannot be read or do not fit.
         UnavailableError: no such model or device, or another process trains into `out`.
         Interrupted: a signal ended the training early; nothing but the resume state was written.
     """
     out = Path(out)
-    if (task := component(model_name).card.task) != "lifting":
-        raise ConfigError(f"{model_name} is a {task} component; only lifting models are trained here")
-    recipe = resolve_recipe(model_name, recipe)
-    run = Run(model_name, PreparedData(data_dir), frames, seed, recipe, threads, device, overrides or {}, study)
+    if (task := component(model_name).card.task) not in TRACKS:
+        raise ConfigError(f"{model_name} is a {task} component; there is nothing in it to train")
+    run = Run(
+        model_name, Path(data_dir), frames, seed, resolve_recipe(model_name, recipe), threads, device, overrides or {},
+        study, Path(start_from) if start_from else None,
+    )  # fmt: skip
     _check(run)
     with exclusive(out), _computing(run):
         results.clear(out)
         store = ResumeStore(out / "resume" / run.key)
         state = store.load()
-        index = run.data.index
-        skeleton = Skeleton(index.parents.index(-1), index.left, index.right)
-        training = Training(run.build(), run.recipe, skeleton, run.seed, store)
+        training = Training(run.build(), run.recipe, run.track, run.seed, store)
         if state:
             training.restore(state)
         status, reason = _train(run, training)
@@ -159,15 +180,15 @@ def _check(run: Run) -> None:
     for name, least in (("frames", 1), ("seed", 0), ("threads", 1)):
         if getattr(run, name) < least:
             raise ConfigError(f"{name} must be {least} or more, found {getattr(run, name)}")
-    if "frames" in run.overrides:
-        raise ConfigError("frames is given twice: leave it out of the model's own settings")
+    if twice := sorted(run.overrides.keys() & run.track.arguments):
+        raise ConfigError(f"{', '.join(twice)} given twice: leave it out of the model's own settings")
     results.check_device(run.device)
 
 
 def _train(run: Run, training: Training) -> tuple[str, str]:
     """Run the epochs that are left; how it ended: status and reason."""
     done = training.progress.epochs
-    train, val = run.loaders(done)
+    train, val = run.track.loaders(done)
     trainer = L.Trainer(
         accelerator=run.device.partition(":")[0], devices=1, precision=run.recipe.precision,
         max_epochs=run.recipe.epochs, accumulate_grad_batches=run.recipe.accumulate,

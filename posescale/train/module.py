@@ -1,4 +1,4 @@
-"""One training run as a Lightning module: losses, optimiser, flips, averaged weights, state after each epoch."""
+"""One training run as a Lightning module: loss, optimiser, averaged weights, validation, state after each epoch."""
 
 import math
 import time
@@ -12,13 +12,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from posescale import ops
-from posescale.data.windows import mirror
-from posescale.errors import ConfigError, PosescaleError
+from posescale.errors import PosescaleError
 from posescale.recipes import Recipe
-from posescale.train import losses
-from posescale.train.sampler import MODEL, flips, stream
-
-MM = 1000.0  # prepared poses are in metres
+from posescale.train.sampler import MODEL, stream
+from posescale.train.track import Track
 
 
 class Diverged(PosescaleError):
@@ -29,25 +26,16 @@ class Interrupted(PosescaleError):
     """A signal ended the training before its last epoch."""
 
 
-@dataclass(frozen=True)
-class Skeleton:
-    """What training must know of the joints: the root's index and the pairs that a mirror exchanges."""
-
-    root: int
-    left: list[int]
-    right: list[int]
-
-
 @dataclass
 class Progress:
     """What a run has done so far; part of the state it resumes from.
 
     Attributes:
-        history: one row per finished epoch: epoch (from 1), lr, loss, val_mpjpe (mm).
+        history: one row per finished epoch: epoch (from 1), lr of its last step, loss, and the watched number.
         steps: optimiser steps.
         clips: clips shown to the model.
         seconds: spent in training and validation, over all processes that worked on the run.
-        best_epoch: the epoch with the smallest val_mpjpe.
+        best_epoch: the epoch with the best watched number.
         backends: operator -> back end that ran in the model's forward pass.
     """
 
@@ -62,21 +50,6 @@ class Progress:
     def epochs(self) -> int:
         """Finished epochs."""
         return len(self.history)
-
-
-def answered(targets: torch.Tensor, frames_out: int) -> torch.Tensor:
-    """The target frames (B, T, J, 3) that a model answers for: all T, or the centre frame (T - 1) // 2 for one.
-
-    Raises:
-        ConfigError: the model gives another number of frames.
-    """
-    frames = targets.shape[1]
-    if frames_out == frames:
-        return targets
-    if frames_out == 1:
-        centre = (frames - 1) // 2
-        return targets[:, centre : centre + 1]
-    raise ConfigError(f"the model answers with {frames_out} frames to clips of {frames}; expected all of them or one")
 
 
 def warmed_average(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor | int], None]:
@@ -94,20 +67,20 @@ def warmed_average(decay: float) -> Callable[[list[torch.Tensor], list[torch.Ten
 
 
 class Training(L.LightningModule):
-    """Trains a lifting model by a recipe; the learning rate, the flips and the model's own randomness are functions
-    of seed, epoch and step alone.
+    """Trains a model by a recipe; the learning rate, the augmentation and the model's own randomness are functions of
+    seed, epoch and step alone.
 
     Args:
-        model: maps (B, T, J, 3) to (B, T, J, 3) or (B, 1, J, 3).
-        recipe: losses, optimiser, schedule.
-        skeleton: of the data.
+        model: takes and gives what the track does.
+        recipe: optimiser, schedule.
+        track: data, loss and validation of the model's task.
         seed: of the run.
         store: has `save(state)`, called at the end of every epoch.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, skeleton: Skeleton, seed: int, store: Any) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, track: Track, seed: int, store: Any) -> None:
         super().__init__()
-        self.model, self.recipe, self.skeleton, self.seed, self.store = model, recipe, skeleton, seed, store
+        self.model, self.recipe, self.track, self.seed, self.store = model, recipe, track, seed, store
         self.average = AveragedModel(model, multi_avg_fn=warmed_average(recipe.ema)) if recipe.ema else None
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
@@ -119,8 +92,9 @@ class Training(L.LightningModule):
         return self.average.module if self.average is not None else self.model
 
     def figures(self) -> str:
-        """Loss and validation error of the epoch at hand, in words."""
-        return f"loss {self._loss_sum / self._clips:.4g}, validation {MM * self._error_sum / self._frames:.1f} mm"
+        """Loss and watched number of the epoch at hand, in words."""
+        watched = self.track.watched
+        return f"loss {self._loss_sum / self._clips:.4g}, {watched.name} {self._sum / self._count:.1f} {watched.unit}"
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the kept model's state_dict, on the CPU."""
@@ -129,9 +103,9 @@ class Training(L.LightningModule):
     # --- what Lightning calls -------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The recipe's optimiser over all parameters, with its earlier state when the run is resumed."""
+        """The recipe's optimiser over all parameters that are trained, with its earlier state when the run is resumed."""
         choice = {"lr": self.recipe.lr, "weight_decay": self.recipe.weight_decay}
-        parameters = self.model.parameters()
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
         if self.recipe.optimizer == "adamw":
             optimizer: torch.optim.Optimizer = torch.optim.AdamW(parameters, **choice)
         else:
@@ -148,25 +122,24 @@ class Training(L.LightningModule):
             self._saved = {}
 
     def on_train_epoch_start(self) -> None:
-        """Set what depends on the epoch: order of the windows, the model's random numbers, learning rate."""
+        """Set what depends on the epoch: order of the clips, augmentation, the model's random numbers."""
         epoch = self.current_epoch
         self.trainer.train_dataloader.batch_sampler.set_epoch(epoch)
         torch.manual_seed(int(stream(MODEL, self.seed, epoch).integers(2**63)))
-        for group in self.optimizers().param_groups:
-            group["lr"] = self.recipe.lr * self.recipe.lr_decay**epoch
+        self.track.set_epoch(epoch)
         self._loss_sum, self._clips = 0.0, 0
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], step: int) -> torch.Tensor:
+    def training_step(self, batch: Any, step: int) -> torch.Tensor:
         """The loss of one batch.
 
         Raises:
             Diverged: it is not finite.
         """
-        inputs, targets = self._flipped(batch, step)
+        inputs, target = self.track.training(batch, self.current_epoch, step)
         with ops.ran() as backends:
             pred = self.model(inputs)
         self.progress.backends.update(backends)
-        loss = losses.total(pred, answered(targets, pred.shape[1]), self.recipe.losses)
+        loss = self.track.loss(pred, target)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise Diverged(f"the loss became {value} in epoch {self.current_epoch + 1}, batch {step + 1}")
@@ -175,7 +148,9 @@ class Training(L.LightningModule):
         return loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """One step, then the averaged weights follow."""
+        """One step with the recipe's learning rate, then the averaged weights follow."""
+        for group in self.optimizers().param_groups:
+            group["lr"] = self.recipe.rate(self.current_epoch, self.progress.steps)
         super().optimizer_step(*arguments, **options)
         self.progress.steps += 1
         if self.average is not None:
@@ -183,34 +158,33 @@ class Training(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new mean."""
-        self._error_sum, self._frames = 0.0, 0
+        self._sum, self._count = 0.0, 0
 
-    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], step: int) -> None:
-        """Add the errors of one batch: distance to the target with the root at zero, no flip averaging."""
-        inputs, targets = batch
-        pred = self.scored(inputs).clone()
-        pred[:, :, self.skeleton.root] = 0
-        error = torch.linalg.vector_norm(pred.double() - answered(targets, pred.shape[1]).double(), dim=-1).mean(-1)
-        self._error_sum += float(error.sum())
-        self._frames += error.numel()
+    def validation_step(self, batch: Any, step: int) -> None:
+        """Add the watched numbers of one batch."""
+        inputs, target = self.track.validation(batch)
+        numbers = self.track.judge(self.scored(inputs), target)
+        self._sum += float(numbers.sum())
+        self._count += numbers.numel()
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch: history, best weights, resume state.
 
         Raises:
-            Diverged: the validation error is not finite.
+            Diverged: the watched number is not finite.
         """
+        watched = self.track.watched
         row = {
             "epoch": self.current_epoch + 1,
-            "lr": self.recipe.lr * self.recipe.lr_decay**self.current_epoch,
+            "lr": self.recipe.rate(self.current_epoch, self.progress.steps - 1),
             "loss": self._loss_sum / self._clips,
-            "val_mpjpe": MM * self._error_sum / self._frames,
+            watched.name: self._sum / self._count,
         }
-        if not math.isfinite(row["val_mpjpe"]):
-            raise Diverged(f"the validation error became {row['val_mpjpe']} after epoch {row['epoch']}")
-        best = min((r["val_mpjpe"] for r in self.progress.history), default=math.inf)
+        if not math.isfinite(row[watched.name]):
+            raise Diverged(f"the validation error became {row[watched.name]} after epoch {row['epoch']}")
+        before = [r[watched.name] for r in self.progress.history]
         self.progress.history.append(row)
-        if row["val_mpjpe"] < best:
+        if watched.improves(row[watched.name], before):
             self.best, self.progress.best_epoch = self.weights(), row["epoch"]
         now = time.monotonic()
         self.progress.seconds += now - self._since
@@ -237,12 +211,3 @@ class Training(L.LightningModule):
             self.average.load_state_dict(state["average"])
         self.best, self.progress = state["best"], Progress(**state["progress"])
         self._saved = state
-
-    def _flipped(self, batch: tuple[torch.Tensor, torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = flips(self.seed, self.current_epoch, step, len(batch[0]), self.recipe.flip)
-        if not chosen.any():
-            return batch
-        where = torch.from_numpy(chosen).to(batch[0].device)[:, None, None, None]
-        left, right = self.skeleton.left, self.skeleton.right
-        inputs, targets = (torch.where(where, mirror(poses, left, right), poses) for poses in batch)
-        return inputs, targets

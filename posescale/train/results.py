@@ -53,7 +53,7 @@ def clear(out: Path) -> None:
 def write(out: Path, training: Training, run: "Run", status: str, reason: str) -> Record:
     """Write a finished run: the record last, then the resume state goes. A failed run leaves history and record."""
     history = io.StringIO()
-    table = csv.DictWriter(history, fieldnames=["epoch", "lr", "loss", "val_mpjpe"], lineterminator="\n")
+    table = csv.DictWriter(history, fieldnames=["epoch", "lr", "loss", run.track.watched.name], lineterminator="\n")
     table.writeheader()
     table.writerows(training.progress.history)
     digests = _write_weights(out, training, run) if status == "ok" else {}
@@ -69,7 +69,7 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     """Write both selections; their digests. The model is left with the best epoch's weights."""
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
-        "recipe": run.recipe.model_dump(), "data_digest": run.data.index.digest,
+        "recipe": run.recipe.model_dump(), "data_digest": run.track.facts["data_digest"],
         "component_digest": run.component.digest,
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
@@ -84,7 +84,7 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
 
 def _record(training: Training, run: "Run", digests: dict[str, str], **ending: Any) -> Record:
     progress, history = training.progress, training.progress.history
-    index = run.data.index
+    watched = run.track.watched
     values = [
         Value(name="epochs", value=progress.epochs, unit="epochs"),
         Value(name="steps", value=progress.steps, unit="steps"),
@@ -92,20 +92,19 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
         Value(name="seconds", value=progress.seconds, unit="s", better="lower"),
     ]
     if history:
-        best = min(row["val_mpjpe"] for row in history)
+        curve, kind = [row[watched.name] for row in history], {"unit": watched.unit, "better": watched.better}
         values += [
             Value(name="loss", value=history[-1]["loss"], unit="", better="lower"),
-            Value(name="val_mpjpe", value=history[-1]["val_mpjpe"], unit="mm", better="lower"),
-            Value(name="val_mpjpe_best", value=best, unit="mm", better="lower"),
+            Value(name=watched.name, value=curve[-1], **kind),
+            Value(name=f"{watched.name}_best", value=watched.best(curve), **kind),
             Value(name="best_epoch", value=progress.best_epoch, unit="epochs"),
         ]
     return Record(
         kind="training", component=run.component.card.id, variant=run.model, digest=run.component.digest,
-        study=run.study, dataset=index.dataset, protocol=index.protocol, data_digest=index.digest,
-        weights_digest=digests.get("last"), frames=run.frames, batch=run.recipe.batch,
+        study=run.study, **run.track.facts, weights_digest=digests.get("last"), frames=run.frames, batch=run.recipe.batch,
         dtype=DTYPES[run.recipe.precision], mode="eager", device=run.device, threads=run.threads,
         backends=progress.backends, seed=run.seed, values=values,
         options={"recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests},
-        samples={name: [row[name] for row in history] for name in ("loss", "val_mpjpe")},
+        samples={name: [row[name] for row in history] for name in ("loss", watched.name)},
         fingerprint=fingerprint(), **ending,
     )  # fmt: skip

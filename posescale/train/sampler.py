@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from posescale.recipes import Recipe
+
 ORDER, FLIP, MODEL = range(3)  # separate streams of random numbers
 
 
@@ -39,6 +41,12 @@ class EpochBatches(Sampler[list[int]]):
     def __init__(self, count: int, batch: int, seed: int, steps: int | None = None, epoch: int = 0) -> None:
         self.count, self.batch, self.seed, self.steps, self.epoch = count, batch, seed, steps, epoch
         self.per_epoch = steps * batch if steps else count
+
+    @classmethod
+    def of(cls, recipe: Recipe, count: int, seed: int, epoch: int) -> "EpochBatches":
+        """The batches that a recipe asks for; an epoch's steps are the optimiser's, which may gather several."""
+        steps = recipe.steps_per_epoch and recipe.steps_per_epoch * recipe.accumulate
+        return cls(count, recipe.batch, seed, steps, epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration yields."""

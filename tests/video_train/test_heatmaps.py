@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from posescale.errors import ConfigError, ShapeError
-from posescale.train.heatmaps import decode, loss, targets
+from posescale.train.video.heatmaps import decode, loss, targets
 
 
 def one(x, y, sigma=2.0, weight=1.0, height=64, width=48):
