@@ -21,12 +21,12 @@ def prepare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a dataset's own files, or generate it, and write memory-mapped arrays with an index."""
+    """Read a dataset's own files, or generate it, and write arrays with an index."""
     from posescale.data import catalog
-    from posescale.data.prepared import PreparedData
+    from posescale.data.opening import open_prepared
 
     catalog.prepare(name, out, source, parse_settings(settings or []))
-    show(summary(PreparedData(out)), as_json, f"{name} in {out}")
+    show(summary(open_prepared(out)), as_json, f"{name} in {out}")
 
 
 @app.command()
@@ -34,9 +34,12 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="A prepared folder.")],
     as_json: AsJson = False,
 ) -> None:
-    """Read a prepared folder from end to end and check digest, shapes, splits and values."""
-    from posescale.data.verify import verify as check
+    """Read a prepared folder from end to end and check digest, shapes, splits, values and images."""
+    from posescale.data.opening import open_prepared
+    from posescale.data.verify import verify as check_lifting
+    from posescale.data.video.verify import verify as check_video
 
+    check = check_video if hasattr(open_prepared(folder), "videos") else check_lifting
     show(summary(check(folder)), as_json, f"{folder}: as its index declares")
 
 
@@ -61,7 +64,9 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def summary(data: Any) -> list[dict[str, Any]]:
-    """One row per split of a PreparedData."""
+    """One row per split of a PreparedData or VideoData."""
+    if hasattr(data, "videos"):
+        return _video_summary(data)
     rows = []
     for split in ("train", "val", "test"):
         sequences = data.sequences(split)
@@ -70,6 +75,22 @@ def summary(data: Any) -> list[dict[str, Any]]:
                 "dataset": data.index.dataset, "split": split, "sequences": len(sequences),
                 "frames": sum(s.length for s in sequences), "subjects": len({s.subject for s in sequences}),
                 "actions": len({s.action for s in sequences}), "fps": data.index.fps, "digest": data.index.digest,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _video_summary(data: Any) -> list[dict[str, Any]]:
+    rows = []
+    for split in ("train", "val", "test"):
+        videos, people = data.videos(split), data.people[data.rows(split)]
+        rows.append(
+            {
+                "dataset": data.index.dataset, "split": split, "videos": len(videos),
+                "frames": sum(len(v.frames) for v in videos),
+                "labelled": sum(frame.labelled for v in videos for frame in v.frames),
+                "people": len(people), "joints": int(people["annotated"].sum()),
+                "detections": len(data.rows(split, "detections")), "digest": data.index.digest,
             }
         )  # fmt: skip
     return rows

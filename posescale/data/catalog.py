@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,9 +15,12 @@ from rich.progress import track
 
 from posescale.data.prepared import Clip, DatasetIndex, write_prepared
 from posescale.data.reading import Reading
+from posescale.data.video.prepared import RENDERED, VideoIndex, VideoPart, write_video_data
+from posescale.data.video.reading import VideoReading
 from posescale.errors import ConfigError, UnavailableError
 
 FOLDER = Path(__file__).resolve().parent
+Piece = TypeVar("Piece", Clip, VideoPart)
 
 
 class DatasetCard(BaseModel):
@@ -81,8 +84,8 @@ def missing(id: str, source: Path | None = None) -> str:
 
 def prepare(
     id: str, out: Path | str, source: Path | str | None = None, settings: dict[str, Any] | None = None
-) -> DatasetIndex:
-    """Prepare a dataset: read its source clip by clip and write a folder in the prepared format.
+) -> DatasetIndex | VideoIndex:
+    """Prepare a dataset: read its source piece by piece and write a folder in its task's prepared format.
 
     Args:
         id: of the dataset.
@@ -101,11 +104,29 @@ def prepare(
     lacking = module.missing(source)
     if lacking:
         raise UnavailableError(f"{id}: {lacking}. How to get it: {' '.join(card.obtain.split())}")
+    prepared = {"dataset": id, "protocol": card.protocols[0], "settings": chosen.model_dump()}
+    if card.task == "video":
+        return _prepare_video(module, Path(out).expanduser(), source, chosen, prepared)
     reading: Reading = module.read(source, chosen)
-    return write_prepared(
-        Path(out).expanduser(), _progress(reading, id),
-        dataset=id, protocol=card.protocols[0], settings=chosen.model_dump(), **reading.index_fields(),
-    )  # fmt: skip
+    clips = _progress(reading.clips, reading.total, id)
+    return write_prepared(Path(out).expanduser(), clips, **prepared, **reading.index_fields())
+
+
+def _prepare_video(
+    module: ModuleType, out: Path, source: Path | None, chosen: BaseModel, prepared: dict[str, Any]
+) -> VideoIndex:
+    """Read a video dataset; one that is generated is rendered first, beside `out`, and moves into it."""
+    if not hasattr(module, "render"):
+        reading: VideoReading = module.read(source, chosen)
+        return write_video_data(out, _videos(reading, prepared), **prepared, **reading.index_fields())
+    rendered = module.render(out, chosen)
+    reading = module.read(rendered, chosen)
+    fields = prepared | reading.index_fields() | {"root": RENDERED}
+    return write_video_data(out, _videos(reading, prepared), rendered=rendered, **fields)
+
+
+def _videos(reading: VideoReading, prepared: dict[str, Any]) -> Iterator[VideoPart]:
+    return _progress(reading.videos, reading.total, prepared["dataset"])
 
 
 def _settings(id: str, module: ModuleType, values: dict[str, Any]) -> BaseModel:
@@ -117,7 +138,7 @@ def _settings(id: str, module: ModuleType, values: dict[str, Any]) -> BaseModel:
         raise ConfigError(f"settings of {id}: {wrong}. There are: {known}") from error
 
 
-def _progress(reading: Reading, title: str) -> Iterator[Clip]:
-    """The clips, with a progress bar on stderr where that is a terminal."""
+def _progress(pieces: Iterator[Piece], total: int, title: str) -> Iterator[Piece]:
+    """The pieces, with a progress bar on stderr where that is a terminal."""
     console = Console(stderr=True)
-    return iter(track(reading.clips, title, reading.total, console=console, disable=not console.is_terminal))
+    return iter(track(pieces, title, total, console=console, disable=not console.is_terminal))
