@@ -4,7 +4,7 @@ b clips, T frames, J joints; poses are root-relative metres, as targets are. num
 """
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -86,6 +86,46 @@ class CopyPrevious(Control):
         return np.concatenate([before[:, None].astype(targets.dtype), targets[:, :-1]], axis=1)
 
 
+class InterpolateVisible(Control):
+    """An oracle: the truth where a joint is seen, and where not, what lies between the frames before and after.
+
+    It bounds what neighbouring frames can tell. Straight lines between the nearest frames in which the joint is seen;
+    the nearer one alone where the other is out of reach; NaN where both are.
+
+    Args:
+        reach: frames to either side; None for any distance.
+    """
+
+    def __init__(self, reach: int | None = None) -> None:
+        if reach is not None and reach < 0:
+            raise ConfigError(f"interpolate_visible: reach must be 0 or more frames, found {reach}")
+        self.reach = reach
+
+    def predict(self, inputs: np.ndarray, targets: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """The targets where confidence is above 0, interpolated where not."""
+        answer = np.full(targets.shape, np.nan)
+        for clip, joint in np.ndindex(targets.shape[0], targets.shape[2]):
+            seen = np.flatnonzero(inputs[clip, :, joint, 2] > 0)
+            if len(seen):
+                answer[clip, :, joint] = self._lines(targets[clip, :, joint], seen)
+        return answer
+
+    def _lines(self, truth: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """(T, C) of one joint."""
+        time, reach = np.arange(len(truth)), len(truth) if self.reach is None else self.reach
+        before = seen[(np.searchsorted(seen, time, side="right") - 1).clip(min=0)]
+        after = seen[np.searchsorted(seen, time).clip(max=len(seen) - 1)]
+        gaps = np.stack([time - before, after - time]).astype(float)  # below 0: nothing on that side
+        near = (gaps >= 0) & (gaps <= reach)
+        pull = np.where(near, 1 / np.maximum(gaps, 1e-9), 0.0)  # a line weighs its ends by the inverse of the gaps
+        total = pull.sum(axis=0)
+        known = total > 0
+        line = np.full(truth.shape, np.nan)
+        ends = pull[0, :, None] * truth[before] + pull[1, :, None] * truth[after]
+        line[known] = ends[known] / total[known, None]
+        return line
+
+
 class Null(Control):
     """The identity: what a timing costs when nothing is computed. It predicts no pose."""
 
@@ -102,15 +142,20 @@ class Null(Control):
         raise ConfigError("null is a control for timings and predicts no pose; score ground_truth or mean_pose instead")
 
 
-CONTROLS = {"ground_truth": GroundTruth, "mean_pose": MeanPose, "copy_previous": CopyPrevious, "null": Null}
+CONTROLS = {
+    "ground_truth": GroundTruth, "mean_pose": MeanPose, "copy_previous": CopyPrevious,
+    "interpolate_visible": InterpolateVisible, "null": Null,
+}  # fmt: skip
 
 
-def control(kind: Literal["ground_truth", "mean_pose", "copy_previous", "null"]) -> Control:
-    """Build a control by name.
+def control(
+    kind: Literal["ground_truth", "mean_pose", "copy_previous", "interpolate_visible", "null"], **settings: Any
+) -> Control:
+    """Build a control by name, with its settings.
 
     Raises:
         ConfigError: there is no such control.
     """
     if kind not in CONTROLS:
         raise ConfigError(f"control: kind must be one of {', '.join(CONTROLS)}, found {kind!r}")
-    return CONTROLS[kind]()
+    return CONTROLS[kind](**settings)

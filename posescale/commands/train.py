@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from posescale.cards import component
 from posescale.commands.data import parse_settings
 from posescale.commands.output import AsJson, show
-from posescale.errors import ConfigError
 
 if TYPE_CHECKING:
     from posescale.recipes import Recipe
@@ -30,30 +28,41 @@ def train(
     study: Annotated[str, typer.Option(help="Name of the study, for the record.")] = "",
     threads: Annotated[int, typer.Option(help="Threads torch may use.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    height: Annotated[int | None, typer.Option(help="Of a video model's crops; the variant's own, if unset.")] = None,
+    width: Annotated[int | None, typer.Option(help="Of a video model's crops; the variant's own, if unset.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="A constructor argument of the model, as key=value. Repeatable."),
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A ViTPose checkpoint that a video model's encoder begins with.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a lifting model; interrupted or killed, the same command goes on after the last finished epoch."""
+    """Train a model; interrupted or killed, the same command goes on after the last finished epoch."""
     from posescale.train.fit import fit, resolve_recipe
 
-    if (task := component(name).card.task) != "lifting":
-        raise ConfigError(f"{name} is a {task} component; only lifting models are trained here")
     chosen = changed(resolve_recipe(name, recipe), changes or [])
-    record = fit(name, data, frames, seed, chosen, out, threads, device, study=study)
+    size = {"height": height, "width": width}
+    overrides = parse_settings(model or []) | {side: pixels for side, pixels in size.items() if pixels is not None}
+    record = fit(name, data, frames, seed, chosen, out, threads, device, overrides, study=study, start_from=start_from)
     if record.status != "ok":
         sys.exit(f"posescale: {name} T={frames} seed={seed}: {record.status}: {record.reason}; see {out}/history.csv")
     show([_row(record, out)], as_json)
 
 
 def changed(recipe: "Recipe", texts: list[str]) -> "Recipe":
-    """A recipe with fields replaced; `losses.TERM=weight` changes one weight and leaves the others.
+    """A recipe with fields replaced; `losses.TERM=weight` or `crops.sigma=1` changes one entry of a section.
 
     Raises:
         ConfigError: an unknown field, or a value of the wrong type.
     """
     flat = parse_settings(texts)
-    losses = {key.removeprefix("losses."): flat.pop(key) for key in list(flat) if key.startswith("losses.")}
-    if losses:
-        flat["losses"] = recipe.losses.model_dump() | losses
+    for section in ("losses", "crops"):
+        part = {key.partition(".")[2]: flat.pop(key) for key in list(flat) if key.startswith(f"{section}.")}
+        if part:
+            before = getattr(recipe, section)
+            flat[section] = (before.model_dump() if before else {}) | part
     return recipe.override(**flat)
 
 
@@ -62,5 +71,6 @@ def _row(record: "Record", out: Path) -> dict[str, Any]:
     return {
         "model": record.variant, "frames": record.frames, "seed": record.seed, "epochs": int(values["epochs"]),
         "steps": int(values["steps"]), "seconds": values["seconds"], "loss": values["loss"],
-        "val_mpjpe_mm": values["val_mpjpe"], "best_epoch": int(values["best_epoch"]), "out": str(out),
+        **{name: value for name, value in values.items() if name.startswith("val_")},
+        "best_epoch": int(values["best_epoch"]), "out": str(out),
     }  # fmt: skip

@@ -22,3 +22,12 @@ def open_prepared(folder: Path | str) -> PreparedData | VideoData:
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{index}: not an index of prepared data ({error}); prepare the dataset again") from error
     return VideoData(folder) if str(format).startswith("posescale-video") else PreparedData(folder)
+
+
+def task_of(folder: Path | str) -> str:
+    """`lifting` or `video`: which task a prepared folder is for.
+
+    Raises:
+        DataError: there is no index, or it is torn.
+    """
+    return "video" if isinstance(open_prepared(folder), VideoData) else "lifting"

@@ -12,17 +12,17 @@ from torch import nn
 
 from posescale import ops
 from posescale.cards import component
-from posescale.checkpoints import load_checkpoint, read_weights_meta
 from posescale.data.prepared import PreparedData, Split
 from posescale.data.windows import ClipWindows
 from posescale.errors import ConfigError
 from posescale.metrics import mpjpe, mpjve, n_mpjpe, p_mpjpe
 from posescale.metrics.protocols import PROTOCOLS, Protocol
-from posescale.models import create_model, network_module
+from posescale.models import network_module
 from posescale.provenance import fingerprint
 from posescale.records import Record, Value
 from posescale.train.predict import predict
-from posescale.train.results import check_device, weights_digest
+from posescale.train.results import check_device
+from posescale.train.trained import load_trained
 
 log = logging.getLogger(__name__)
 MM = 1000.0  # prepared poses are in metres
@@ -170,21 +170,9 @@ class _Subject:
         }  # fmt: skip
 
     def _load(self, name: str, frames: int | None, weights: Path | str | None) -> nn.Module:
-        if weights is None:
-            raise ConfigError(f"{name} needs weights: train it first, or give a checkpoint file")
-        self.meta = read_weights_meta(weights)
-        if self.meta.get("variant", name) != name:
-            raise ConfigError(f"{weights} holds {self.meta['variant']}, not {name}")
-        if self.meta.get("component_digest", self.source) != self.source:
-            log.warning("%s was trained with another version of %s's source", weights, name)
-        parameters = self.meta.get("parameters") or ({"frames": frames} if frames else {})
-        self.frames = frames or self.meta.get("frames") or component(name).parameters.get("frames")
-        if not isinstance(self.frames, int):
-            raise ConfigError(f"{name} and {weights} do not say how many frames a window has; give frames")
-        model = create_model(name, **parameters)
-        load_checkpoint(model, weights)
-        self.digest = weights_digest(model.state_dict())
-        return model
+        trained = load_trained(name, frames, weights)
+        self.meta, self.frames, self.digest = dict(trained.meta), trained.frames, trained.digest
+        return trained.model
 
 
 def _control(

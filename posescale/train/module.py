@@ -103,7 +103,7 @@ class Training(L.LightningModule):
     # --- what Lightning calls -------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The recipe's optimiser over all parameters that are trained, with its earlier state when the run is resumed."""
+        """The recipe's optimiser over the trained parameters, with its earlier state when the run is resumed."""
         choice = {"lr": self.recipe.lr, "weight_decay": self.recipe.weight_decay}
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if self.recipe.optimizer == "adamw":

@@ -70,7 +70,7 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
         "recipe": run.recipe.model_dump(), "data_digest": run.track.facts["data_digest"],
-        "component_digest": run.component.digest,
+        "component_digest": run.component.digest, "overrides": dict(run.overrides),
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
     digests = {}
@@ -101,7 +101,8 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
         ]
     return Record(
         kind="training", component=run.component.card.id, variant=run.model, digest=run.component.digest,
-        study=run.study, **run.track.facts, weights_digest=digests.get("last"), frames=run.frames, batch=run.recipe.batch,
+        study=run.study, **run.track.facts, weights_digest=digests.get("last"), frames=run.frames,
+        batch=run.recipe.batch,
         dtype=DTYPES[run.recipe.precision], mode="eager", device=run.device, threads=run.threads,
         backends=progress.backends, seed=run.seed, values=values,
         options={"recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests},

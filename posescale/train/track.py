@@ -70,6 +70,7 @@ class Track(ABC):
 
     def set_epoch(self, epoch: int) -> None:
         """Called before each epoch of training; for what varies by epoch beside the order of clips."""
+        return
 
     @abstractmethod
     def training(self, batch: Any, epoch: int, step: int) -> tuple[torch.Tensor, Any]:

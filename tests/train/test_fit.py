@@ -157,7 +157,7 @@ def test_refusals(data_dir, tmp_path):
         fit("toy", data_dir, 9, 0, "small", tmp_path, device="cuda:77")
     with pytest.raises(DataError, match="shorter than 99"):
         fit("toy", data_dir, 99, 0, "small", tmp_path)
-    with pytest.raises(ConfigError, match="only lifting models"):
+    with pytest.raises(ConfigError, match="nothing in it to train"):
         fit("mean_pose", data_dir, 9, 0, "small", tmp_path)
     with pytest.raises(DataError, match="'val'"):
         no_validation = [clip for clip in CLIPS if clip[1] != "val"]

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 from swing import LEFT, RECIPE, RIGHT
-from torch import nn
 
 from posescale.data.windows import mirror
-from posescale.train.module import Skeleton, Training
+from posescale.train.lifting import LiftingTrack
 from posescale.train.sampler import EpochBatches, flips
 
 
@@ -53,12 +52,12 @@ def test_flips_are_functions_of_their_place():
     assert not flips(0, 0, 0, 100, 0.0).any() and flips(0, 0, 0, 100, 1.0).all()
 
 
-def test_input_and_target_are_mirrored_together():
-    training = Training(nn.Linear(1, 1), RECIPE, Skeleton(0, LEFT, RIGHT), 0, None)
+def test_input_and_target_are_mirrored_together(data_dir):
+    track = LiftingTrack(data_dir, 5, 0, RECIPE, {})
     inputs, targets = torch.randn(32, 5, 17, 3), torch.randn(32, 5, 17, 3)
     chosen = flips(0, 0, 3, 32, 0.5)
     assert chosen.any() and not chosen.all()
-    flipped = training._flipped((inputs, targets), 3)
+    flipped = track.training((inputs, targets), 0, 3)
     for before, after in zip((inputs, targets), flipped, strict=True):
         torch.testing.assert_close(after[chosen], mirror(before[chosen], LEFT, RIGHT), rtol=0, atol=0)
         torch.testing.assert_close(after[~chosen], before[~chosen], rtol=0, atol=0)

@@ -11,11 +11,12 @@ from posescale.data.video.augment import Augmentation
 from posescale.data.video.clips import VideoClips
 from posescale.data.video.prepared import VideoData
 from posescale.errors import ConfigError
+from posescale.metrics.video_protocols import video_protocol
 from posescale.recipes import Crops, Recipe
 from posescale.train.sampler import EpochBatches
 from posescale.train.track import Track, Watched
 from posescale.train.video import heatmaps
-from posescale.train.video.score import found, sizes
+from posescale.train.video.score import allowed, distances
 
 Batch = dict[str, torch.Tensor]
 
@@ -31,6 +32,7 @@ class VideoTrack(Track):
         if recipe.stride is not None:
             raise ConfigError("recipe: stride is for windows of lifting models; a clip is centred on each key frame")
         self.data, self.frames, self.seed, self.recipe = VideoData(data_dir), frames, seed, recipe
+        self.protocol = video_protocol(self.data.index.protocol)
         self.size = settings["height"], settings["width"]
         crops = recipe.crops or Crops()
         self.sigma = crops.sigma
@@ -80,5 +82,5 @@ class VideoTrack(Track):
     def judge(self, pred: torch.Tensor, target: Batch) -> torch.Tensor:
         """100 for each annotated joint found within the data's threshold, 0 for the others."""
         joints, _ = heatmaps.decode(pred.float())
-        hits = found(joints, target, sizes(self.data.skeleton, target))
+        hits = distances(joints, target) <= allowed(self.protocol, self.data.skeleton, target)[:, None]
         return 100.0 * hits[target["image_annotated"] > 0].double()
