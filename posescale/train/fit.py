@@ -105,8 +105,10 @@ def resolve_recipe(model: str, recipe: Recipe | str) -> Recipe:
     """A recipe, or the one of that name on the model's card.
 
     Raises:
-        ConfigError: the card has no such recipe.
+        ConfigError: the card has no such recipe, or the model is none that is trained.
     """
+    if (task := component(model).card.task) not in TRACKS:
+        raise ConfigError(f"{model} is a {task} component; there is nothing in it to train")
     if isinstance(recipe, Recipe):
         return recipe
     known = component(model).card.recipes
@@ -158,8 +160,6 @@ def fit(
         Interrupted: a signal ended the training early; nothing but the resume state was written.
     """
     out = Path(out)
-    if (task := component(model_name).card.task) not in TRACKS:
-        raise ConfigError(f"{model_name} is a {task} component; there is nothing in it to train")
     run = Run(
         model_name, Path(data_dir), frames, seed, resolve_recipe(model_name, recipe), threads, device, overrides or {},
         study, Path(start_from) if start_from else None,
