@@ -129,7 +129,7 @@ def read_file(
                               frames=frames), table)  # fmt: skip
 
 
-def with_detections(parts: Iterable[VideoPart], path: Path, least: int = 1) -> Iterator[VideoPart]:
+def with_detections(parts: Iterable[VideoPart], path: Path) -> Iterator[VideoPart]:
     """Videos with the boxes of an mmpose detection file: a list of image_id, bbox, score.
 
     Raises:
@@ -157,11 +157,29 @@ def with_detections(parts: Iterable[VideoPart], path: Path, least: int = 1) -> I
         )
 
 
-def with_states(part: VideoPart, states: Mapping[tuple[int, int], np.ndarray]) -> VideoPart:
-    """A video whose joints' states are known from elsewhere: (frame's number, track) -> (K,) indices into STATES."""
+def with_states(
+    part: VideoPart, known: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]], where: str
+) -> VideoPart:
+    """A video whose joints' states are known from a side file.
+
+    Args:
+        part: as read from its annotations.
+        known: (frame's number, track) -> states (K,) and positions (K, 2), also of joints outside the frame.
+        where: the side file, for refusals.
+
+    Raises:
+        DataError: a person is not in the side file, or the two disagree.
+    """
     people = part.people.copy()
     for row in people:
-        row["state"] = states[part.video.frames[int(row["frame"])].number, int(row["track"])]
+        key = part.video.frames[int(row["frame"])].number, int(row["track"])
+        if key not in known or any(len(known[key][n]) != len(row["state"]) for n in (0, 1)):
+            raise DataError(f"{where}: no states of all joints for frame {key[0]}, track {key[1]}; render it again")
+        state, position = known[key]
+        there = row["annotated"] > 0
+        if (np.abs(position - row["joints"])[there] > 0.01).any():
+            raise DataError(f"{where}: frame {key[0]}, track {key[1]} lies elsewhere than annotated; render it again")
+        row["state"], row["joints"] = state, np.where(there[:, None], row["joints"], position)
     return VideoPart(part.video, people, part.detections)
 
 
