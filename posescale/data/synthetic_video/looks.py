@@ -52,11 +52,11 @@ def draw_look(rng: np.random.Generator) -> Look:
     return Look(textures, sides, skin, mask)
 
 
-def colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour as cloth and walls have: muted more often than bright."""
+def colour(rng: np.random.Generator, brightest: int = 90) -> np.ndarray:
+    """A colour as cloth and walls have: grey with up to `brightest` per cent of something else."""
     grey = int(rng.integers(30, 226))
     bright = rng.integers(20, 236, 3)
-    share = int(rng.integers(15, 90))
+    share = int(rng.integers(10, brightest))
     return ((bright * share + grey * (100 - share)) // 100).astype(np.int64)
 
 

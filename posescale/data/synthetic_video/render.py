@@ -23,6 +23,7 @@ from posescale.data.synthetic_video.scenario import MIDDLE, MOMENTS, Actor, Scen
 from posescale.data.synthetic_video.scene import seen
 from posescale.data.video.skeletons import STATES
 
+SHARP = 0.2  # share of the exposure that things before the people move for: what they hide is hidden throughout
 STEP = 1.6  # pixels that the fastest point may move between two sub-frame renders
 COVERED = 0.6  # share of the exposure from which on a joint counts as hidden
 SMEARED, UNSHARP = 0.4, 0.12  # of the head's size: path during the exposure, standard deviation of the defocus
@@ -82,16 +83,16 @@ def _exposed(scenario: Scenario, frame: int, width: int, height: int) -> tuple[n
 
 
 def _instant(scenario: Scenario, frame: int, moment: int, width: int, height: int) -> np.ndarray:
-    time = frame + scenario.shutter * (moment / (MOMENTS - 1) - 0.5)
+    offset = scenario.shutter * (moment / (MOMENTS - 1) - 0.5)
     image = seen(scenario.backdrop, scenario.to_frame[frame, moment], width, height)
     for thing in scenario.behind:
-        thing.draw(image, time)
+        thing.draw(image, frame + offset)
     for shadow in scenario.shadows:
         fill_plain(image, cv2.convexHull(fixed(shadow[frame, moment]))[:, 0], np.zeros(3), 0.35)
     for number in _far_to_near(scenario, frame, moment):
         _draw_actor(image, scenario.actors[number], frame, moment, scenario.light)
     for thing in scenario.before:
-        thing.draw(image, time)
+        thing.draw(image, frame + SHARP * offset)
     return image
 
 
@@ -222,7 +223,7 @@ def _hidden_share(scenario: Scenario, frame: int, path: np.ndarray, joints: np.n
     """(15,) share of the exposure during which something passes before each joint."""
     share = np.zeros(len(joints))
     for moment in range(MOMENTS):
-        time = frame + scenario.shutter * (moment / (MOMENTS - 1) - 0.5)
+        time = frame + SHARP * scenario.shutter * (moment / (MOMENTS - 1) - 0.5)
         covered = np.zeros(len(joints), dtype=bool)
         for thing in scenario.before:
             covered |= thing.covers(path[moment], time)

@@ -104,7 +104,7 @@ def backdrop(rng: np.random.Generator, width: int, height: int, horizon: float) 
     w, h = round(width * MARGIN), round(height * MARGIN)
     image = np.empty((h, w, 3), np.int16)
     edge = int(np.clip(horizon, 0.2 * h, 0.9 * h))
-    image[:edge], image[edge:] = colour(rng), colour(rng)
+    image[:edge], image[edge:] = colour(rng, 45), colour(rng, 45)
     image[:edge] += ((np.arange(edge) - edge // 2) * int(rng.integers(-25, 26)) // max(edge, 1))[:, None, None].astype(
         np.int16
     )
