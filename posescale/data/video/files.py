@@ -85,3 +85,8 @@ def box_around(points: np.ndarray, factor: float = 1.3) -> np.ndarray:
     low, high = points.min(0), points.max(0)
     size = (high - low) * factor
     return np.concatenate([(low + high - size) / 2, size])
+
+
+def extent(points: np.ndarray) -> tuple[int, int]:
+    """Width and height that hold all of (N, 2) points: what is known of a frame that is not there."""
+    return tuple(int(v) for v in np.maximum(np.ceil(points.max(0, initial=0)) + 1, 1))

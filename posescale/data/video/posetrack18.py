@@ -13,6 +13,7 @@ from posescale.data.video.files import (
     Finite,
     Raw,
     box_around,
+    extent,
     frame_number,
     frames_on_disk,
     polygons,
@@ -83,8 +84,8 @@ def read_file(
     """The videos of one annotation file: one for the original layout, many for a merged file.
 
     Frames are those the file lists and those that lie beside them on disk; a frame that was not annotated serves as a
-    neighbour. A joint counts as annotated unless x, y and flag are all 0 (poseval); a flag of 0 on an annotated joint
-    means occluded.
+    neighbour. A joint counts as annotated unless x, y and flag are all 0 (poseval), or in PoseTrack21 when x and y are
+    above 0 (its kit); a flag of 0 on an annotated joint means occluded.
 
     Args:
         path: the json.
@@ -117,7 +118,7 @@ def read_file(
     if not by_folder:
         raise DataError(f"{path}: lists no image at all; get the file again")
     for folder, listed in by_folder.items():
-        frames, size = _frames(folder, listed, root, path, need_images)
+        frames = _frames(folder, listed, root, path, need_images)
         place = {frame.id: n for n, frame in enumerate(frames)}
         rows = [
             _row(person, place[id], slots, skeleton, f"{path}: annotations[{n}]", flags_occlusion, need_heads)
@@ -125,11 +126,12 @@ def read_file(
             for n, person in people.get(id, [])
         ]
         table = np.array(rows, dtype=person_dtype(len(skeleton.joints)))
+        size = _size(listed, root, table, f"{path}: {folder}", need_images)
         yield VideoPart(Video(name=Path(folder).name, split=split, width=size[0], height=size[1], start=0,
                               frames=frames), table)  # fmt: skip
 
 
-def with_detections(parts: Iterable[VideoPart], path: Path, least: int = 1) -> Iterator[VideoPart]:
+def with_detections(parts: Iterable[VideoPart], path: Path) -> Iterator[VideoPart]:
     """Videos with the boxes of an mmpose detection file: a list of image_id, bbox, score.
 
     Raises:
@@ -157,11 +159,29 @@ def with_detections(parts: Iterable[VideoPart], path: Path, least: int = 1) -> I
         )
 
 
-def with_states(part: VideoPart, states: Mapping[tuple[int, int], np.ndarray]) -> VideoPart:
-    """A video whose joints' states are known from elsewhere: (frame's number, track) -> (K,) indices into STATES."""
+def with_states(
+    part: VideoPart, known: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]], where: str
+) -> VideoPart:
+    """A video whose joints' states are known from a side file.
+
+    Args:
+        part: as read from its annotations.
+        known: (frame's number, track) -> states (K,) and positions (K, 2), also of joints outside the frame.
+        where: the side file, for refusals.
+
+    Raises:
+        DataError: a person is not in the side file, or the two disagree.
+    """
     people = part.people.copy()
     for row in people:
-        row["state"] = states[part.video.frames[int(row["frame"])].number, int(row["track"])]
+        key = part.video.frames[int(row["frame"])].number, int(row["track"])
+        if key not in known or any(len(known[key][n]) != len(row["state"]) for n in (0, 1)):
+            raise DataError(f"{where}: no states of all joints for frame {key[0]}, track {key[1]}; render it again")
+        state, position = known[key]
+        there = row["annotated"] > 0
+        if (np.abs(position - row["joints"])[there] > 0.01).any():
+            raise DataError(f"{where}: frame {key[0]}, track {key[1]} lies elsewhere than annotated; render it again")
+        row["state"], row["joints"] = state, np.where(there[:, None], row["joints"], position)
     return VideoPart(part.video, people, part.detections)
 
 
@@ -190,9 +210,7 @@ def _id(image: RawImage, path: Path, n: int) -> int:
     return id
 
 
-def _frames(
-    folder: str, listed: list[tuple[int, RawImage]], root: Path, path: Path, need_images: bool
-) -> tuple[list[Frame], tuple[int, int]]:
+def _frames(folder: str, listed: list[tuple[int, RawImage]], root: Path, path: Path, need_images: bool) -> list[Frame]:
     disk = frames_on_disk(root / folder)
     frames: dict[int, Frame] = {}
     for id, image in listed:
@@ -213,34 +231,38 @@ def _frames(
     for number, name in disk.items():
         id = offset + number
         frames[number] = Frame(file=f"{folder}/{name}", number=number, id=-1 if id in taken else id, labelled=False)
-    return [frames[number] for number in sorted(frames)], _size(folder, listed, root, path, need_images)
+    return [frames[number] for number in sorted(frames)]
 
 
 def _size(
-    folder: str, listed: list[tuple[int, RawImage]], root: Path, path: Path, need_images: bool
+    listed: list[tuple[int, RawImage]], root: Path, people: np.ndarray, where: str, need_images: bool
 ) -> tuple[int, int]:
+    """As the file says, else as an image is."""
     sizes = {(i.width, i.height) for _, i in listed if i.width and i.height}
     if len(sizes) > 1:
-        raise DataError(f"{path}: frames of {folder} have different sizes: {sorted(sizes)}")
+        raise DataError(f"{where} has frames of different sizes: {sorted(sizes)}")
     if sizes:
         return sizes.pop()
-    first = root / listed[0][1].file_name
-    if not first.exists():
-        raise DataError(f"{path}: {folder} has neither width and height nor an image to measure ({first})")
-    return size_of(first)
+    there = [root / image.file_name for _, image in listed if (root / image.file_name).is_file()]
+    if there:
+        return size_of(there[0])
+    if need_images:
+        raise DataError(f"{where} has neither width and height nor an image to measure; add the images")
+    return extent(people["joints"].reshape(-1, 2))
 
 
 def _row(
     person: RawPerson, place: int, slots: list[int], skeleton: Skeleton, where: str, flags: bool, need_heads: bool
 ) -> tuple:
     points = np.array(person.keypoints).reshape(-1, 3)[slots]
-    annotated = (points != 0).any(1)
-    if annotated.any() and person.bbox_head is None and need_heads:
+    # PoseTrack21's kit wants x and y above 0; poseval takes all but the placeholder 0, 0, 0.
+    annotated = (points[:, :2] > 0).all(1) if flags else (points != 0).any(1)
+    box, head = _box(person.bbox, f"{where}.bbox"), _box(person.bbox_head, f"{where}.bbox_head")
+    if annotated.any() and head is None and need_heads:
         raise DataError(
             f"{where}: no bbox_head, so its head size and its score are not defined; repair the file, or keep such "
             "persons for training alone (setting heads=optional)"
         )
-    box, head = _box(person.bbox, f"{where}.bbox"), _box(person.bbox_head, f"{where}.bbox_head")
     if box is None:
         box = box_around(points[annotated, :2]) if annotated.any() else np.zeros(4)
     state = np.where(points[:, 2] > 0, STATES.index("visible") if flags else UNKNOWN, STATES.index("occluded"))
@@ -249,7 +271,7 @@ def _row(
 
 
 def _box(box: list[float] | None, where: str) -> np.ndarray | None:
-    if box is None:
+    if box is None or (len(box) == 4 and box[2] == box[3] == 0):  # some files have 0, 0, 0, 0 for no box
         return None
     if len(box) != 4 or box[2] < 0 or box[3] < 0:
         raise DataError(f"{where} is {box}; expected x, y, width, height")

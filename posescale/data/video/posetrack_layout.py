@@ -1,6 +1,6 @@
 """Where PoseTrack18 and PoseTrack21 keep things, and reading all of a dataset's splits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -37,6 +37,7 @@ class Layout:
         merged: name of a merged file in it, with {} for the split; empty where there is none.
         detections: name of a detection file in it, with {} for the split; empty where there is none.
         flags_occlusion: whether a joint's flag says that it is visible.
+        read: the reader of one annotation file.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Layout:
     merged: str = ""
     detections: str = ""
     flags_occlusion: bool = False
+    read: Callable[..., Iterator[VideoPart]] = read_file
 
     def files(self, folder: Path) -> dict[Split, list[Path]]:
         """Annotation files by split; the original per-video files go before a merged one."""
@@ -100,7 +102,7 @@ def _videos(
 def _of_file(
     layout: Layout, path: Path, folder: Path, split: Split, settings: PoseTrackSettings
 ) -> Iterator[VideoPart]:
-    return read_file(
+    return layout.read(
         path, folder, split, flags_occlusion=layout.flags_occlusion,
         need_images=settings.images == "required", need_heads=settings.heads == "required",
     )  # fmt: skip

@@ -219,8 +219,8 @@ def check_part(part: VideoPart, row: np.dtype) -> None:
         if len(table) and not (0 <= table["frame"].min() and table["frame"].max() < len(video.frames)):
             raise DataError(f"{video.name}: a row names frame {table['frame'].max()} of {len(video.frames)}")
         for column in columns:
-            if not np.isfinite(table[column]).all():
-                values = table[column].reshape(len(table), -1)
+            values = table[column].reshape(len(table), int(np.prod(table.dtype[column].shape, dtype=int)))
+            if not np.isfinite(values).all():
                 where = _name_of(video, table, int(np.flatnonzero(~np.isfinite(values).all(1))[0]))
                 raise DataError(f"{where}: {column} holds NaN or infinity; repair the source")
         if (table["box"][:, 2:] < 0).any() or (not (table["box"][:, 2:] > 0).all() and table is detections):
