@@ -4,7 +4,7 @@ b clips, T frames, J joints; poses are root-relative metres, as targets are. num
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -149,13 +149,13 @@ CONTROLS = {
 
 
 def control(
-    kind: Literal["ground_truth", "mean_pose", "copy_previous", "interpolate_visible", "null"], **settings: Any
+    kind: Literal["ground_truth", "mean_pose", "copy_previous", "interpolate_visible", "null"], reach: int | None = None
 ) -> Control:
-    """Build a control by name, with its settings.
+    """Build a control by name; `reach` is that of interpolate_visible.
 
     Raises:
         ConfigError: there is no such control.
     """
     if kind not in CONTROLS:
         raise ConfigError(f"control: kind must be one of {', '.join(CONTROLS)}, found {kind!r}")
-    return CONTROLS[kind](**settings)
+    return CONTROLS[kind](reach) if kind == "interpolate_visible" else CONTROLS[kind]()

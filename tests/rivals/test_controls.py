@@ -10,7 +10,7 @@ from posescale.cards import components, list_models
 from posescale.errors import ConfigError, DataError, ShapeError
 from posescale.models import create_model
 
-CONTROLS = ["copy_previous", "ground_truth", "mean_pose", "null"]
+CONTROLS = ["copy_previous", "ground_truth", "interpolate_visible", "mean_pose", "null"]
 
 
 @pytest.fixture
@@ -81,3 +81,23 @@ def test_controls_need_no_torch():
     network = components()["null"].folder / "network.py"
     code = f"import sys, runpy; runpy.run_path({str(network)!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_interpolation_draws_lines_between_the_frames_that_show_a_joint():
+    truth = np.arange(6.0)[:, None] * [[2.0, -1.0]]  # an even motion
+    truth[4] += 10  # frame 4 is a leap
+    seen = np.array([1, 0, 0, 1, 0, 1.0])
+    inputs = np.concatenate([truth, seen[:, None]], axis=1)[None, :, None]
+    targets = truth[None, :, None]
+    found = create_model("interpolate_visible").predict(inputs, targets, targets[:, 0])[0, :, 0]
+    np.testing.assert_allclose(found[[0, 1, 2, 3, 5]], truth[[0, 1, 2, 3, 5]])
+    np.testing.assert_allclose(found[4], [8, -4])
+
+
+def test_interpolation_reaches_so_far_and_no_further():
+    truth = np.arange(8.0)[:, None, None] * np.ones((1, 1, 2))
+    inputs = np.concatenate([truth, np.array([1, 0, 0, 0, 0, 0, 0, 0.0])[:, None, None]], axis=-1)[None]
+    found = create_model("interpolate_visible", reach=3).predict(inputs, truth[None], truth[:1])[0, :, 0, 0]
+    np.testing.assert_array_equal(found, [0, 0, 0, 0, np.nan, np.nan, np.nan, np.nan])
+    inputs[..., 2] = 0
+    assert np.isnan(create_model("interpolate_visible", reach=None).predict(inputs, truth[None], truth[:1])).all()
