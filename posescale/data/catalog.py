@@ -102,10 +102,8 @@ def prepare(
     if lacking:
         raise UnavailableError(f"{id}: {lacking}. How to get it: {' '.join(card.obtain.split())}")
     reading: Reading = module.read(source, chosen)
-    return write_prepared(
-        Path(out).expanduser(), _progress(reading, id),
-        dataset=id, protocol=card.protocols[0], settings=chosen.model_dump(), **reading.index_fields(),
-    )  # fmt: skip
+    fields = {"dataset": id, "protocol": card.protocols[0], "settings": chosen.model_dump()}
+    return write_prepared(Path(out).expanduser(), _progress(reading, id), **(fields | reading.index_fields()))
 
 
 def _settings(id: str, module: ModuleType, values: dict[str, Any]) -> BaseModel:
