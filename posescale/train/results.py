@@ -70,7 +70,7 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
         "recipe": run.recipe.model_dump(), "data_digest": run.data.index.digest,
-        "component_digest": run.component.digest,
+        "component_digest": run.component.digest, "protocol": run.rules.id,
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
     digests = {}
@@ -95,17 +95,20 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
         best = min(row["val_mpjpe"] for row in history)
         values += [
             Value(name="loss", value=history[-1]["loss"], unit="", better="lower"),
-            Value(name="val_mpjpe", value=history[-1]["val_mpjpe"], unit="mm", better="lower"),
-            Value(name="val_mpjpe_best", value=best, unit="mm", better="lower"),
+            Value(name="val_mpjpe", value=history[-1]["val_mpjpe"], unit=training.ruler.unit, better="lower"),
+            Value(name="val_mpjpe_best", value=best, unit=training.ruler.unit, better="lower"),
             Value(name="best_epoch", value=progress.best_epoch, unit="epochs"),
         ]
     return Record(
         kind="training", component=run.component.card.id, variant=run.model, digest=run.component.digest,
-        study=run.study, dataset=index.dataset, protocol=index.protocol, data_digest=index.digest,
+        study=run.study, dataset=index.dataset, protocol=run.rules.id, data_digest=index.digest,
         weights_digest=digests.get("last"), frames=run.frames, batch=run.recipe.batch,
         dtype=DTYPES[run.recipe.precision], mode="eager", device=run.device, threads=run.threads,
         backends=progress.backends, seed=run.seed, values=values,
-        options={"recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests},
+        options={
+            "recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests,
+            "devices": run.devices, "start": run.start and run.start.name,
+        },
         samples={name: [row[name] for row in history] for name in ("loss", "val_mpjpe")},
         fingerprint=fingerprint(), **ending,
     )  # fmt: skip
