@@ -1,13 +1,10 @@
 """Training a lifting model: one call, one folder of results, the same result after a kill and restart."""
 
-import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,124 +12,18 @@ import lightning as L
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
 
-from posescale.cards import ROOT, Component, component, folder_digest
-from posescale.checkpoints import load_checkpoint
+from posescale.cards import component
 from posescale.data.prepared import PreparedData
-from posescale.data.units import unit_of
-from posescale.data.windows import ClipWindows, collate
 from posescale.errors import ConfigError
-from posescale.metrics.protocols import Protocol, protocol
-from posescale.models import create_model
 from posescale.recipes import Recipe
 from posescale.records import Record
 from posescale.train import results
-from posescale.train.module import Diverged, Interrupted, Ruler, Training
+from posescale.train.module import Diverged, Interrupted, Training
 from posescale.train.progress import progress_callbacks
 from posescale.train.resume import ResumeStore, exclusive
-from posescale.train.sampler import EpochBatches, MirroredWindows
+from posescale.train.run import Run
 from posescale.train.team import READY, Team, assembled
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: everything its result depends on, the name of the study it belongs to, and loader processes."""
-
-    model: str
-    data: PreparedData
-    frames: int
-    seed: int
-    recipe: Recipe
-    threads: int = 1
-    device: str = "cpu"
-    devices: int = 1
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    start: Path | None = None
-    study: str = ""
-    workers: int = 0
-
-    @property
-    def component(self) -> Component:
-        """The card and folder of the model."""
-        return component(self.model)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The network's constructor arguments."""
-        return self.component.parameters | dict(self.overrides) | {"frames": self.frames}
-
-    @cached_property
-    def rules(self) -> Protocol:
-        """The protocol whose labels the model is taught."""
-        return protocol(self.recipe.protocol or self.data.index.protocol)
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of model, data, code and settings: states are resumed only by a run with the same one."""
-        code = [folder_digest(ROOT / "posescale" / part) for part in ("train", "ops", "layers", "data")]
-        settings = [self.model, self.component.digest, self.parameters, self.seed, self.recipe.model_dump()]
-        place = [self.data.index.digest, self.rules.model_dump(), self.device, self.threads, torch.__version__]
-        start = sha256(self.start.read_bytes()).hexdigest() if self.start else None
-        parts = [code, settings, place, self.devices, start]
-        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-    def job(self) -> dict[str, Any]:
-        """The run as JSON can say it; `from_job` reads it."""
-        start = str(self.start.resolve()) if self.start else None
-        plain = {"data": str(self.data.folder.resolve()), "recipe": self.recipe.model_dump(), "start": start}
-        return vars(self) | plain | {"overrides": dict(self.overrides)}
-
-    @classmethod
-    def from_job(cls, job: dict[str, Any]) -> "Run":
-        """The run that another process described."""
-        start = Path(job["start"]) if job["start"] else None
-        return cls(**job | {"data": PreparedData(job["data"]), "recipe": Recipe(**job["recipe"]), "start": start})
-
-    def build(self) -> nn.Module:
-        """The model before its first step; random weights depend on the seed and the constructor's arguments alone."""
-        torch.manual_seed(self.seed)
-        model = create_model(self.model, **(dict(self.overrides) | {"frames": self.frames}))
-        if self.start:
-            load_checkpoint(model, self.start)
-        return model.double() if self.recipe.precision == "64-true" else model
-
-    def ruler(self) -> Ruler:
-        """How validation measures."""
-        unit, root = unit_of(self.data, self.rules), self.rules.root
-        if self.data.index.space == "image":  # the factors that lead to millimetres are the test set's
-            return Ruler(root, 1.0, "screen")
-        widths = {self.rules.label_width or s.width for s in self.data.sequences("val")}
-        if not unit.plain and len(widths) > 1:
-            return Ruler(root, 1.0, "screen")
-        return Ruler(root, float(unit.mm(float(max(widths, default=1)))))
-
-    def loaders(self, epoch: int, team: Team) -> tuple[DataLoader, DataLoader]:
-        """This process's part of the training batches, from `epoch` on, and of the validation windows; the test split
-        is not opened.
-        """
-        recipe, index = self.recipe, self.data.index
-        stride = recipe.stride or (self.frames if recipe.windows == "chunks" else max(1, self.frames // 3))
-        train = ClipWindows(self.data, "train", self.frames, stride, rule=recipe.windows, rules=self.rules)
-        val = ClipWindows(self.data, "val", self.frames, self.frames, rules=self.rules)
-        if len(val) < team.world:
-            raise ConfigError(f"{len(val)} validation windows cannot be shared by {team.world} processes")
-        steps = recipe.steps_per_epoch and recipe.steps_per_epoch * recipe.accumulate
-        place = (epoch, recipe.flip, team.rank, team.world)
-        batches = EpochBatches(len(train), recipe.batch, self.seed, steps, *place)
-        own = range(team.rank, len(val), team.world)
-        scored = [list(own[start : start + recipe.batch]) for start in range(0, len(own), recipe.batch)]
-        # A generator of their own: loaders draw seeds for their workers, and the model's numbers are not for that.
-        how = {
-            "collate_fn": collate, "num_workers": self.workers, "persistent_workers": self.workers > 0,
-            "generator": torch.Generator(),
-        }  # fmt: skip
-        return (
-            DataLoader(MirroredWindows(train, index.left, index.right), batch_sampler=batches, **how),
-            DataLoader(val, batch_sampler=scored, **how),
-        )
 
 
 def resolve_recipe(model: str, recipe: Recipe | str) -> Recipe:
@@ -229,7 +120,8 @@ def help_with(team: Team, job: dict[str, Any]) -> None:
         training = Training(run.build(), run.recipe, run.ruler(), run.seed, None, team)
         if state := ResumeStore(Path(job["store"])).load():
             training.restore(state)
-        print(READY, flush=True)  # noqa: T201: the leader waits for it
+        sys.stdout.write(f"{READY}\n")
+        sys.stdout.flush()
         _epochs(run, training)
 
 
@@ -290,7 +182,8 @@ def _epochs(run: Run, training: Training) -> None:
     train, val = run.loaders(done, team)
     kind, _, number = run.device.partition(":")
     trainer = L.Trainer(
-        accelerator=kind, devices=[int(number)] if number and kind != "cpu" else run.devices, strategy=team.strategy(kind), precision=run.recipe.precision,
+        accelerator=kind, devices=[int(number)] if number and kind != "cpu" else run.devices,
+        strategy=team.strategy(kind), precision=run.recipe.precision,
         sync_batchnorm=team.world > 1 and run.recipe.batch_norm == "synchronised",
         max_epochs=run.recipe.epochs, accumulate_grad_batches=run.recipe.accumulate,
         gradient_clip_val=run.recipe.gradient_clip, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,

@@ -18,7 +18,7 @@ from posescale.train.module import Training
 from posescale.train.resume import write_bytes
 
 if TYPE_CHECKING:
-    from posescale.train.fit import Run
+    from posescale.train.run import Run
 
 WEIGHTS = {"last": "weights-last.pt", "val-best": "weights-val-best.pt"}
 DTYPES = {"32-true": "float32", "64-true": "float64", "bf16-mixed": "bfloat16", "16-mixed": "float16"}

@@ -23,6 +23,7 @@ from torch import distributed, nn
 from posescale import lifeline
 from posescale.errors import PosescaleError
 
+MODULE = "posescale.train.helper"  # what a helper runs
 READY = "ready"  # what a helper prints when it is about to meet the others
 
 
@@ -122,8 +123,6 @@ def assembled(world: int, job: dict[str, Any]) -> Iterator[Team]:
             if helper.stdout.readline().strip() != READY:
                 raise HelperLost(_last_words(rank, helper))
         yield team
-        for helper in helpers:
-            helper.wait(timeout=60)
     except RuntimeError as error:  # a collective operation fails when another process is gone
         for rank, helper in enumerate(helpers, start=1):
             if _failed(helper):
@@ -145,7 +144,7 @@ class _Helper(subprocess.Popen):
     def __init__(self, team: Team, job: dict[str, Any]) -> None:
         self.words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         super().__init__(
-            [sys.executable, "-m", "posescale.train.helper"],
+            [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.words, text=True,
             env={**os.environ, lifeline.VARIABLE: lifeline.address()},
         )  # fmt: skip
