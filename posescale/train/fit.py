@@ -55,7 +55,8 @@ def fit(
     start: Path | str | None = None,
     workers: int = 0,
 ) -> Record:
-    """Train a lifting model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`.
+    """Train a lifting model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`;
+    without validation data there is no best epoch, and no weights-val-best.pt.
 
     The state is kept in out/resume at the end of every epoch and taken up by the next call with the same arguments;
     on the CPU the result is the same bit for bit as that of an uninterrupted run. A run that diverges writes its
@@ -81,7 +82,7 @@ def fit(
 
     Raises:
         ConfigError: an argument is out of range, the recipe does not exist or does not suit the data.
-        DataError: the data cannot be read, or has no windows of `frames` frames to train or validate on.
+        DataError: the data cannot be read, or has no windows of `frames` frames to train on.
         UnavailableError: no such model or device, or another process trains into `out`.
         Interrupted: a signal ended the training early; nothing but the resume state was written.
     """

@@ -48,11 +48,12 @@ class Progress:
     """What a run has done so far; part of the state it resumes from.
 
     Attributes:
-        history: one row per finished epoch: epoch (from 1), lr, loss, val_mpjpe (in the ruler's unit).
+        history: one row per finished epoch: epoch (from 1), lr, loss, val_mpjpe (in the ruler's unit; None without
+            validation data).
         steps: optimiser steps.
         clips: clips shown to the model.
         seconds: spent in training and validation, over all processes that worked on the run.
-        best_epoch: the epoch with the smallest val_mpjpe.
+        best_epoch: the epoch with the smallest val_mpjpe; 0 while there is none.
         backends: operator -> back end that ran in the model's forward pass.
     """
 
@@ -146,6 +147,8 @@ class Training(L.LightningModule):
 
     def figures(self) -> str:
         """Loss and validation error of the epoch at hand, in words."""
+        if not self._frames:
+            return f"loss {self._loss_sum / self._clips:.4g}"
         error = self.ruler.scale * self._error_sum / self._frames
         return f"loss {self._loss_sum / self._clips:.4g}, validation {error:.4g} {self.ruler.unit}"
 
@@ -240,18 +243,15 @@ class Training(L.LightningModule):
         Raises:
             Diverged: the validation error is not finite.
         """
-        self._error_sum, self._frames = self.team.sum(self._error_sum, self._frames)
         row = {
             "epoch": self.current_epoch + 1,
             "lr": self.recipe.lr * self.recipe.lr_decay**self.current_epoch,
             "loss": self._loss_sum / self._clips,
-            "val_mpjpe": self.ruler.scale * self._error_sum / self._frames,
+            "val_mpjpe": self._validated(),
         }
-        if not math.isfinite(row["val_mpjpe"]):
-            raise Diverged(f"the validation error became {row['val_mpjpe']} after epoch {row['epoch']}")
-        best = min((r["val_mpjpe"] for r in self.progress.history), default=math.inf)
+        best = min((r["val_mpjpe"] for r in self.progress.history if self.best), default=math.inf)
         self.progress.history.append(row)
-        if row["val_mpjpe"] < best:
+        if row["val_mpjpe"] is not None and row["val_mpjpe"] < best:
             self.best, self.progress.best_epoch = self.weights(), row["epoch"]
         now = time.monotonic()
         self.progress.seconds += now - self._since
@@ -259,6 +259,19 @@ class Training(L.LightningModule):
         self.progress.clips += self._clips
         if self.team.rank == 0:
             self.store.save(self._state(), self.progress.epochs)
+
+    def _validated(self) -> float | None:
+        """The epoch's validation error in the ruler's unit; None without validation data.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        error, frames = self.team.sum(self._error_sum, self._frames)
+        if not frames:
+            return None
+        if not math.isfinite(error):
+            raise Diverged(f"the validation error became {error} after epoch {self.current_epoch + 1}")
+        return self.ruler.scale * error / frames
 
     # --- resuming -------------------------------------------------------------------------------------------------
 

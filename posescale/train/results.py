@@ -70,11 +70,13 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
         "recipe": run.recipe.model_dump(), "data_digest": run.data.index.digest,
-        "component_digest": run.component.digest, "protocol": run.rules.id,
+        "component_digest": run.component.digest, "protocol": run.rules.id, "labels": run.rules.labels,
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
     digests = {}
     for selection, name in WEIGHTS.items():
+        if not epochs[selection]:  # no validation data, so no best epoch
+            continue
         if selection == "val-best":
             training.scored.load_state_dict(training.best)
         save_weights(out / name, training.scored, meta | {"epoch": epochs[selection], "selection": selection})
@@ -91,12 +93,13 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
         Value(name="clips", value=progress.clips, unit="clips"),
         Value(name="seconds", value=progress.seconds, unit="s", better="lower"),
     ]
+    scores = [row["val_mpjpe"] for row in history if row["val_mpjpe"] is not None]
     if history:
-        best = min(row["val_mpjpe"] for row in history)
+        values.append(Value(name="loss", value=history[-1]["loss"], unit="", better="lower"))
+    if scores:
         values += [
-            Value(name="loss", value=history[-1]["loss"], unit="", better="lower"),
-            Value(name="val_mpjpe", value=history[-1]["val_mpjpe"], unit=training.ruler.unit, better="lower"),
-            Value(name="val_mpjpe_best", value=best, unit=training.ruler.unit, better="lower"),
+            Value(name="val_mpjpe", value=scores[-1], unit=training.ruler.unit, better="lower"),
+            Value(name="val_mpjpe_best", value=min(scores), unit=training.ruler.unit, better="lower"),
             Value(name="best_epoch", value=progress.best_epoch, unit="epochs"),
         ]
     return Record(
@@ -109,6 +112,6 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
             "recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests,
             "devices": run.devices, "start": run.start and run.start.name,
         },
-        samples={name: [row[name] for row in history] for name in ("loss", "val_mpjpe")},
+        samples={"loss": [row["loss"] for row in history]} | ({"val_mpjpe": scores} if scores else {}),
         fingerprint=fingerprint(), **ending,
     )  # fmt: skip

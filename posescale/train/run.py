@@ -1,7 +1,7 @@
 """One training run as a value: what its result depends on, and what follows from that."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import sha256
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from posescale.cards import ROOT, Component, component, folder_digest
 from posescale.checkpoints import load_checkpoint
@@ -21,6 +21,7 @@ from posescale.errors import ConfigError
 from posescale.metrics.protocols import Protocol, protocol
 from posescale.models import create_model
 from posescale.recipes import Recipe
+from posescale.train.evaluate import default_protocol
 from posescale.train.module import Ruler
 from posescale.train.sampler import EpochBatches, MirroredWindows
 from posescale.train.team import Team
@@ -56,7 +57,9 @@ class Run:
     @cached_property
     def rules(self) -> Protocol:
         """The protocol whose labels the model is taught."""
-        return protocol(self.recipe.protocol or self.data.index.protocol)
+        if self.recipe.protocol:
+            return protocol(self.recipe.protocol)
+        return default_protocol(self.component.card, self.data)
 
     @cached_property
     def key(self) -> str:
@@ -98,27 +101,29 @@ class Run:
             return Ruler(root, 1.0, "screen")
         return Ruler(root, float(unit.mm(float(max(widths, default=1)))))
 
-    def loaders(self, epoch: int, team: Team) -> tuple[DataLoader, DataLoader]:
-        """This process's part of the training batches, from `epoch` on, and of the validation windows; the test split
-        is not opened.
+    def loaders(self, epoch: int, team: Team) -> tuple[DataLoader, DataLoader | None]:
+        """This process's part of the training batches, from `epoch` on, and of the validation windows, where the data
+        have any; the test split is not opened.
         """
         recipe, index = self.recipe, self.data.index
         stride = recipe.stride or (self.frames if recipe.windows == "chunks" else max(1, self.frames // 3))
         train = ClipWindows(self.data, "train", self.frames, stride, rule=recipe.windows, rules=self.rules)
-        val = ClipWindows(self.data, "val", self.frames, self.frames, rules=self.rules)
-        if len(val) < team.world:
-            raise ConfigError(f"{len(val)} validation windows cannot be shared by {team.world} processes")
         steps = recipe.steps_per_epoch and recipe.steps_per_epoch * recipe.accumulate
         place = (epoch, recipe.flip, team.rank, team.world)
         batches = EpochBatches(len(train), recipe.batch, self.seed, steps, *place)
+        both = MirroredWindows(train, index.left, index.right)
+        if not self.data.sequences("val"):
+            return self._loader(both, batches), None
+        val = ClipWindows(self.data, "val", self.frames, self.frames, rules=self.rules)
+        if len(val) < team.world:
+            raise ConfigError(f"{len(val)} validation windows cannot be shared by {team.world} processes")
         own = range(team.rank, len(val), team.world)
         scored = [list(own[start : start + recipe.batch]) for start in range(0, len(own), recipe.batch)]
-        # A generator of their own: loaders draw seeds for their workers, and the model's numbers are not for that.
-        how = {
-            "collate_fn": collate, "num_workers": self.workers, "persistent_workers": self.workers > 0,
-            "generator": torch.Generator(),
-        }  # fmt: skip
-        return (
-            DataLoader(MirroredWindows(train, index.left, index.right), batch_sampler=batches, **how),
-            DataLoader(val, batch_sampler=scored, **how),
-        )
+        return self._loader(both, batches), self._loader(val, scored)
+
+    def _loader(self, windows: Dataset, batches: Iterable[list[int]]) -> DataLoader:
+        # A generator of its own: loaders draw seeds for their workers, and the model's numbers are not for that.
+        return DataLoader(
+            windows, batch_sampler=batches, collate_fn=collate, generator=torch.Generator(),
+            num_workers=self.workers, persistent_workers=self.workers > 0,
+        )  # fmt: skip
