@@ -44,6 +44,7 @@ class Recipe(BaseModel):
         stride: frames between training windows, for the rules that have one; T // 3 when not given.
         flip: the probability of mirroring a clip, or `doubling`: every clip is shown twice in each pass, once mirrored.
         batch: clips per step, over all processes.
+        batch_frames: frames per step instead, from which the batch follows: batch_frames // T clips.
         accumulate: batches whose gradients make one step.
         objective: what is differentiated: the loss L, or L^2 / 2, whose gradient is L times that of L (MixSTE's code).
         optimizer: `adam` and `adam_amsgrad` add the weight decay to the gradient, `adamw` does not.
@@ -68,6 +69,7 @@ class Recipe(BaseModel):
     epochs: PositiveInt = 120
     steps_per_epoch: PositiveInt | None = None
     batch: PositiveInt = 4
+    batch_frames: PositiveInt | None = None
     accumulate: PositiveInt = 1
     windows: Literal["strided", "official_clips", "tail_resampled", "chunks", "centred_valid"] = "strided"
     stride: PositiveInt | None = None
@@ -87,6 +89,19 @@ class Recipe(BaseModel):
                 f"{self.accumulate} parts; set accumulate to 1"
             )
         return self
+
+    def at(self, frames: int) -> "Recipe":
+        """The recipe for clips of so many frames: batch and stride as numbers.
+
+        Raises:
+            ConfigError: a batch would hold no clip.
+        """
+        stride = self.stride or (frames if self.windows == "chunks" else max(1, frames // 3))
+        if self.batch_frames is None:
+            return self.override(stride=stride)
+        if self.batch_frames < frames:
+            raise ConfigError(f"recipe: a batch of {self.batch_frames} frames holds no clip of {frames}")
+        return self.override(stride=stride, batch=self.batch_frames // frames, batch_frames=None)
 
     def override(self, **changes: Any) -> "Recipe":
         """A copy with some fields replaced, checked like the original.

@@ -69,5 +69,6 @@ def _row(record: "Record", out: Path) -> dict[str, Any]:
     return {
         "model": record.variant, "frames": record.frames, "seed": record.seed, "epochs": int(values["epochs"]),
         "steps": int(values["steps"]), "seconds": values["seconds"], "loss": values["loss"],
-        "val_mpjpe": values["val_mpjpe"], "val_unit": units["val_mpjpe"], "best_epoch": int(values["best_epoch"]), "out": str(out),
+        "val_mpjpe": values.get("val_mpjpe"), "val_unit": units.get("val_mpjpe"),
+        "best_epoch": int(values.get("best_epoch", 0)) or None, "out": str(out),
     }  # fmt: skip

@@ -137,8 +137,8 @@ def _check(run: Run) -> None:
         raise ConfigError(f"device {run.device} is one device, and {run.devices} are asked for; give {kind} alone")
     for place in [run.device] if kind == "cpu" or number else [f"{kind}:{n}" for n in range(run.devices)]:
         results.check_device(place)
-    if run.recipe.batch < run.devices:
-        raise ConfigError(f"a batch of {run.recipe.batch} clips cannot be shared by {run.devices} processes")
+    if run.sized.batch < run.devices:
+        raise ConfigError(f"a batch of {run.sized.batch} clips cannot be shared by {run.devices} processes")
     if (run.recipe.start == "pretrained") != (run.start is not None):
         wants = "starts from pretrained weights: give their file" if run.start is None else "starts at random, found"
         raise ConfigError(f"the recipe {wants} {run.start or '(--start)'}. {run.recipe.note}")

@@ -105,7 +105,7 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
     return Record(
         kind="training", component=run.component.card.id, variant=run.model, digest=run.component.digest,
         study=run.study, dataset=index.dataset, protocol=run.rules.id, data_digest=index.digest,
-        weights_digest=digests.get("last"), frames=run.frames, batch=run.recipe.batch,
+        weights_digest=digests.get("last"), frames=run.frames, batch=run.sized.batch,
         dtype=DTYPES[run.recipe.precision], mode="eager", device=run.device, threads=run.threads,
         backends=progress.backends, seed=run.seed, values=values,
         options={

@@ -55,6 +55,11 @@ class Run:
         return self.component.parameters | dict(self.overrides) | {"frames": self.frames}
 
     @cached_property
+    def sized(self) -> Recipe:
+        """The recipe with batch and stride for this clip length."""
+        return self.recipe.at(self.frames)
+
+    @cached_property
     def rules(self) -> Protocol:
         """The protocol whose labels the model is taught."""
         if self.recipe.protocol:
@@ -105,9 +110,8 @@ class Run:
         """This process's part of the training batches, from `epoch` on, and of the validation windows, where the data
         have any; the test split is not opened.
         """
-        recipe, index = self.recipe, self.data.index
-        stride = recipe.stride or (self.frames if recipe.windows == "chunks" else max(1, self.frames // 3))
-        train = ClipWindows(self.data, "train", self.frames, stride, rule=recipe.windows, rules=self.rules)
+        recipe, index = self.sized, self.data.index
+        train = ClipWindows(self.data, "train", self.frames, recipe.stride, rule=recipe.windows, rules=self.rules)
         steps = recipe.steps_per_epoch and recipe.steps_per_epoch * recipe.accumulate
         place = (epoch, recipe.flip, team.rank, team.world)
         batches = EpochBatches(len(train), recipe.batch, self.seed, steps, *place)

@@ -50,7 +50,9 @@ def test_two_processes_train_the_weights_of_one(data_dir, tmp_path, changes):
     for name in ("loss", "val_mpjpe"):
         assert two.samples[name] == pytest.approx(one.samples[name], rel=1e-5)
     count = {v.name: v.value for v in two.values}
-    assert (count["steps"], count["clips"]) == tuple({v.name: v.value for v in one.values}[n] for n in ("steps", "clips"))
+    assert (count["steps"], count["clips"]) == tuple(
+        {v.name: v.value for v in one.values}[n] for n in ("steps", "clips")
+    )
 
 
 def test_accumulated_batches_are_one_larger_batch(data_dir, tmp_path):
