@@ -181,7 +181,7 @@ PROTOCOLS = {
         _3DHP.model_copy(
             update={
                 "id": "3dhp_univ_mm",
-                "title": "MPI-INF-3DHP, P-STMO line: as 3dhp_univ, but models predict millimetres, not scaled by a width",
+                "title": "MPI-INF-3DHP, P-STMO line: as 3dhp_univ, but models predict millimetres, no width scales",
                 "labels": "mm",
                 "source": "PoseFormerV2 (CVPR 2023), its training and evaluation on this dataset",
             }
