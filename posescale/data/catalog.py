@@ -81,12 +81,12 @@ def prepare(
         ConfigError: an unknown setting, or a value out of range.
         DataError: a damaged source file, or `out` cannot be written.
     """
-    chosen = check_settings(id, settings)
     reading = open_reading(id, source, settings)
-    return write_prepared(
-        Path(out).expanduser(), with_progress(reading, id),
-        dataset=id, protocol=dataset_card(id).protocols[0], settings=chosen.model_dump(), **reading.index_fields(),
-    )  # fmt: skip
+    fields = {
+        "dataset": id, "protocol": dataset_card(id).protocols[0],
+        "settings": check_settings(id, settings).model_dump(),
+    }  # fmt: skip
+    return write_prepared(Path(out).expanduser(), with_progress(reading, id), **(fields | reading.index_fields()))
 
 
 def open_reading(id: str, source: Path | str | None = None, settings: dict[str, Any] | None = None) -> Reading:

@@ -5,7 +5,7 @@ from typing import Any
 
 from posescale import lockfile
 from posescale.data import catalog
-from posescale.data.prepared import _check_clip as check_clip
+from posescale.data.prepared import check_clip
 from posescale.data.reading import source_folder
 
 
@@ -22,10 +22,12 @@ def verify_originals(id: str, source: Path | None = None, settings: dict[str, An
     """
     compared = check_hashes(id, source)
     sequences = frames = 0
-    subjects = set()
+    subjects: set[str] = set()
+    declared: list[str] = []
     reading = catalog.open_reading(id, source, settings)
     for clip in catalog.with_progress(reading, id):
-        frames += check_clip(clip, len(reading.index_fields()["joints"]))
+        declared = declared or list(clip.arrays)
+        frames += check_clip(clip, len(reading.skeleton.joints), declared)
         sequences += 1
         subjects.add(clip.subject)
     return {

@@ -17,7 +17,8 @@ from posescale.data.prepared import PreparedData, Split
 from posescale.data.windows import ClipWindows
 from posescale.errors import ConfigError
 from posescale.metrics import mpjpe, mpjve, n_mpjpe, p_mpjpe
-from posescale.metrics.protocols import PROTOCOLS, Protocol
+from posescale.metrics.protocols import Protocol
+from posescale.metrics.protocols import protocol as find_protocol
 from posescale.models import create_model, network_module
 from posescale.provenance import fingerprint
 from posescale.records import Record, Value
@@ -122,7 +123,7 @@ def evaluate(
     """
     _positive(frames=frames, batch=batch, threads=threads)
     data = PreparedData(data_dir)
-    rules = _protocol(protocol or data.index.protocol)
+    rules = find_protocol(protocol or data.index.protocol)
     subject = _Subject(name, frames, weights, data, rules, batch, device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -202,12 +203,6 @@ def _positive(**options: int | None) -> None:
     for option, number in options.items():
         if number is not None and number < 1:
             raise ConfigError(f"{option} must be 1 or more, found {number}")
-
-
-def _protocol(name: str) -> Protocol:
-    if name not in PROTOCOLS:
-        raise ConfigError(f"no protocol is called {name!r}; there are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
 
 
 def _score(subject: _Subject, data: PreparedData, split: Split, rules: Protocol) -> tuple[list[Score], str, str]:

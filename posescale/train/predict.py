@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from posescale.data.windows import cover, mirror
+from posescale.data.clips import cover
+from posescale.data.windows import mirror
 from posescale.errors import ConfigError
 
 Output = Literal["seq2seq", "seq2frame"]
@@ -23,7 +24,7 @@ def predict(
 ) -> np.ndarray:
     """Poses of a sequence of any length, by windows of `frames` frames.
 
-    A seq2seq model sees the windows of `posescale.data.windows.cover`; a seq2frame model sees one window centred on
+    A seq2seq model sees the windows of `posescale.data.clips.cover`; a seq2frame model sees one window centred on
     each frame. Windows that reach over an end of the sequence repeat its last (or first) frame.
 
     Args:
