@@ -3,6 +3,7 @@
 import inspect
 import io
 import os
+import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -14,13 +15,20 @@ import torch
 from torch import nn
 
 from posescale.cards import read_card
-from posescale.data.safe_pickle import NUMBERS, number
 from posescale.errors import CheckpointError
 
 State = dict[str, torch.Tensor]
 
 _WEIGHT_KEYS = ("model_pos", "model", "state_dict")  # where the lifting and the video code bases keep the weights
 _SHOWN = 5
+_NUMBERS = tuple({type(np.dtype(code)) for code in np.typecodes["AllFloat"] + np.typecodes["AllInteger"] + "?"})
+
+
+def _number(dtype: np.dtype, raw: bytes) -> np.generic:
+    """A numpy number from its bytes; stands in for numpy's own function, which would build objects too."""
+    if type(dtype) not in _NUMBERS:
+        raise pickle.UnpicklingError(f"numpy scalar of type {dtype}")
+    return np.frombuffer(raw, dtype, count=1)[0]
 
 
 class _Ignored:
@@ -33,8 +41,8 @@ class _Ignored:
 
 _SAFE = [
     np.dtype,
-    *NUMBERS,
-    *((number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *_NUMBERS,
+    *((_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *((_Ignored, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     *((_Ignored, f"numpy.{name}") for name in ("ndarray", "random.__RandomState_ctor", "random._mt19937.MT19937")),
     *((_Ignored, f"numpy.random._pickle.__{name}_ctor") for name in ("randomstate", "bit_generator")),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posescale.data.safe_pickle import load_npz, load_pickle
+from posescale.data.plain_pickle import load_npz, load_pickle
 from posescale.errors import DataError
 
 CONTENT = {
