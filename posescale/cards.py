@@ -88,6 +88,7 @@ class Card(Strict):
     output: Literal["seq2seq", "seq2frame"] = "seq2seq"
     reconstruction: str = ""  # why ours cannot be checked against the authors' code, where that is so
     confidence: bool = False  # whether the detector's confidence is read
+    protocols: dict[str, str] = Field(default_factory=dict)  # dataset -> the protocol that the paper's numbers follow
     variants: dict[str, Variant]
     recipes: dict[str, Recipe] = Field(default_factory=dict)
     cost: CostFormula | None = None

@@ -100,8 +100,8 @@ def agree(name: str, accept: bool) -> None:
     consent.require(name, catalog.dataset_card(name).terms, accept, ask if person else None)
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`key=value` words as settings; values are read as YAML scalars, so numbers and true/false work.
+def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
+    """`key=value` words of an option as settings; values are read as YAML, so numbers, true/false and [a, b] work.
 
     Raises:
         ConfigError: a word without =, or a key given twice.
@@ -112,11 +112,11 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key or key in settings:
-            raise ConfigError(f"--set {pair}: expected key=value, each key once")
+            raise ConfigError(f"{option} {pair}: expected key=value, each key once")
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {pair}: the value cannot be read: {error}") from error
+            raise ConfigError(f"{option} {pair}: the value cannot be read: {error}") from error
     return settings
 
 

@@ -9,13 +9,14 @@ from numpy.typing import ArrayLike
 from torch.utils.data import Dataset
 
 from posescale.data.camera import normalise_screen
-from posescale.data.clips import Videos, cut
+from posescale.data.clips import cut
 from posescale.data.prepared import PreparedData, Split
+from posescale.data.scored import videos
 from posescale.data.units import unit_of
 from posescale.errors import ConfigError, DataError
 from posescale.metrics.protocols import Protocol, protocol
 
-__all__ = ["ClipWindows", "collate", "mean_pose", "mirror", "normalise_screen", "screen_inputs", "videos"]
+__all__ = ["ClipWindows", "collate", "mean_pose", "mirror", "normalise_screen", "screen_inputs", "track"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Poses = TypeVar("Poses", torch.Tensor, np.ndarray)
@@ -74,7 +75,7 @@ class ClipWindows(Dataset):
         self.rules = rules or protocol(data.index.protocol)
         self.unit = unit_of(data, self.rules)
         self.input_2d = input_2d or self.rules.input_2d
-        self._source = _track(data, self.input_2d)
+        self._source = track(data, self.input_2d)
         self.sequences = data.sequences(split)
         if not self.sequences:
             raise DataError(f"{data.folder}: there is no sequence in split {split!r}")
@@ -142,14 +143,6 @@ class ClipWindows(Dataset):
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
-def videos(data: PreparedData, split: Split) -> Videos:
-    """The sequences of a split as a rule of `posescale.data.clips` takes them."""
-    found = data.sequences(split)
-    earlier = [s.length for s in data.index.sequences if s.split != "test"] if split == "test" else []
-    valid = None if data.valid is None else [data.valid[s.rows] for s in found]
-    return Videos([s.length for s in found], valid, earlier)
-
-
 def screen_inputs(pixels: np.ndarray, width: ArrayLike, height: ArrayLike) -> np.ndarray:
     """What a model sees: pixels `(..., J, 2 or 3)` as x, y in screen units and confidence, `(..., J, 3)` float32.
 
@@ -162,16 +155,16 @@ def screen_inputs(pixels: np.ndarray, width: ArrayLike, height: ArrayLike) -> np
     return inputs
 
 
-def _track(data: PreparedData, input_2d: str) -> np.ndarray:
+def track(data: PreparedData, input_2d: str) -> np.ndarray:
     """The array of a 2D track: (F, J, 3) with confidence, or (F, J, 2)."""
     if input_2d not in ("detections", "exact"):
         raise ConfigError(f"input_2d is {input_2d!r}; choose detections or exact")
     if input_2d == "exact" and data.exact is None and data.index.space == "image":
         return data.poses[..., :2]  # the label's own x and y
-    track = data.arrays.get(input_2d)
-    if track is None:
+    found = data.arrays.get(input_2d)
+    if found is None:
         raise DataError(f"{data.folder}: has no {input_2d} 2D; it has {', '.join(data.arrays)}")
-    return track
+    return found
 
 
 def mean_pose(data: PreparedData, split: Split = "train") -> np.ndarray:

@@ -126,6 +126,14 @@ _CPN = Protocol(
     zero_root=False,
     source="VideoPose3D (CVPR 2019), its published evaluation",
 )
+
+
+def _other_2d(id: str, words: str, detections: str) -> Protocol:
+    """The VideoPose3D line with another 2D source."""
+    settings = {"family": "cpn", "detections": detections}
+    return _CPN.model_copy(update={"id": id, "title": _CPN.title.replace("CPN 2D", words), "settings": settings})
+
+
 _3DHP = Protocol(
     id="3dhp_univ",
     title="MPI-INF-3DHP, MotionAGFormer line: ground-truth 2D; universal skeleton; one window centred on each valid "
@@ -167,6 +175,8 @@ PROTOCOLS = {
                 "input_2d": "exact",
             }
         ),
+        _other_2d("h36m_metric_detectron", "Mask R-CNN 2D (detectron_ft_h36m)", "detectron_ft_h36m"),
+        _other_2d("h36m_metric_sh", "Stacked-Hourglass 2D (sh_ft_h36m)", "sh_ft_h36m"),
         _3DHP,
         _3DHP.model_copy(
             update={

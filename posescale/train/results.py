@@ -12,6 +12,7 @@ import torch
 from posescale import records
 from posescale.checkpoints import save_weights
 from posescale.errors import UnavailableError
+from posescale.metrics.protocols import protocol
 from posescale.provenance import fingerprint
 from posescale.records import Record, Value
 from posescale.train.module import Training
@@ -70,7 +71,7 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
         "recipe": run.recipe.model_dump(), "data_digest": run.data.index.digest,
-        "component_digest": run.component.digest,
+        "component_digest": run.component.digest, "labels": protocol(run.data.index.protocol).labels,
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
     digests = {}
