@@ -49,12 +49,16 @@ def test_numpy_1_files_are_read(tmp_path):
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_entries(tmp_path, save):
-    save(tmp_path / "f.npz", data=CONTENT, plain=np.eye(3), several=np.array([{"a": 1}, [2]], dtype=object))
-    read = load_npz(tmp_path / "f.npz", "data", "plain", "several")
-    assert same(read["data"], CONTENT) and same(read["plain"], np.eye(3))
-    assert read["several"].shape == (2,) and read["several"][0] == {"a": 1}
-    with pytest.raises(DataError, match="expected the key other, found data, plain, several"):
-        load_npz(tmp_path / "f.npz", "data", "other")
+    several = np.array([{"a": 1}, [2]], dtype=object)
+    turned = np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2)
+    plain = np.asfortranarray(np.eye(3))
+    save(tmp_path / "f.npz", data=CONTENT, plain=plain, several=several, turned={"t": turned})
+    assert same(load_npz(tmp_path / "f.npz", "data"), CONTENT)
+    assert same(load_npz(tmp_path / "f.npz", "plain"), np.eye(3))
+    assert load_npz(tmp_path / "f.npz", "several")[0] == {"a": 1}
+    assert same(load_npz(tmp_path / "f.npz", "turned")["t"], turned)
+    with pytest.raises(DataError, match="no entry 'other'; it holds data, plain, several"):
+        load_npz(tmp_path / "f.npz", "other")
 
 
 class Trap:
@@ -82,7 +86,7 @@ def test_code_is_refused_and_not_run(tmp_path, monkeypatch, trap):
 
 def test_the_refused_name_is_told(tmp_path):
     (tmp_path / "f.pkl").write_bytes(pickle.dumps({"a": Trap()}))
-    with pytest.raises(DataError, match="holds pathlib.*Nothing was run"):
+    with pytest.raises(DataError, match="asks for pathlib.*Nothing was run"):
         load_pickle(tmp_path / "f.pkl")
 
 

@@ -9,7 +9,14 @@ import numpy as np
 import scipy.io
 
 from posescale.data.mpi_inf_3dhp.recording import (
-    CAMERAS, FRAMES, TEST_NAME, TRAIN_NAME, Recording, activities, flags, numbers,
+    CAMERAS,
+    FRAMES,
+    TEST_NAME,
+    TRAIN_NAME,
+    Recording,
+    activities,
+    flags,
+    numbers,
 )  # fmt: skip
 from posescale.errors import DataError
 
@@ -54,12 +61,10 @@ def read_train(name: str, path: Path, cameras: tuple[int, ...], annotation: str)
 
 
 def _matlab_v5(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    if h5py.is_hdf5(path):
+        raise DataError(f"{path}: a MATLAB v7.3 file; the original annot.mat is v5. Get the original")
     try:
         content = scipy.io.loadmat(path, variable_names=names)
-    except NotImplementedError as error:
-        raise DataError(f"{path}: a MATLAB v7.3 file; the original annot.mat is v5. Get the original") from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
     except Exception as error:  # a torn file can break the parser in any way
         raise DataError(f"{path}: torn or no MATLAB v5 file ({type(error).__name__}: {error}); get it again") from error
     lacking = [name for name in names if name not in content]
@@ -115,7 +120,5 @@ def _hdf5(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
                 found = ", ".join(opened) or "none"
                 raise DataError(f"{path}: lacks the variable {', '.join(lacking)}; found {found}")
             return {name: opened[name][()] for name in names}
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise DataError(f"{path}: torn or no MATLAB v7.3 file ({error}); get it again") from error

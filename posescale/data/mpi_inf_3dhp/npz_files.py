@@ -11,7 +11,7 @@ from pathlib import Path
 from re import Pattern
 from typing import Any
 
-from posescale.data.mpi_inf_3dhp.recording import CAMERAS, TEST_NAME, TRAIN_NAME, Recording, flags, numbers
+from posescale.data.mpi_inf_3dhp.recording import CAMERAS, Recording, flags, numbers
 from posescale.data.plain_pickle import load_npz
 from posescale.errors import DataError
 

@@ -59,11 +59,7 @@ def missing(source: Path | None) -> str:
         return "no source folder: set POSESCALE_DATA, or give --source"
     if not folder.is_dir():
         return f"{folder} is not a folder"
-    found = [
-        mat_files.train_files(folder), mat_files.test_files(folder),
-        npz_files.find(folder, npz_files.TRAIN), npz_files.find(folder, npz_files.TEST),
-    ]  # fmt: skip
-    if any(found):
+    if sources(folder):
         return ""
     return (
         f"{folder} holds neither S*/Seq*/annot.mat, mpi_inf_3dhp_test_set/TS*/annot_data.mat, "
@@ -90,8 +86,16 @@ def read(source: Path | None, settings: Settings) -> Reading:
     if not total:
         raise DataError(f"{folder}: no files of kind {settings.files}; give --set files=auto")
     recordings = (recording for _, part in parts.values() for recording in part)
+    with_activity = settings.files != "npz" and bool(mat_files.test_files(folder))
     acknowledgement = " ".join(dataset_card(ID).acknowledgement.split())
-    return Reading(total, _clips(recordings, settings), FPS, acknowledgement, skeleton=MPI_INF_3DHP)
+    return Reading(total, _clips(recordings, settings, with_activity), FPS, acknowledgement, skeleton=MPI_INF_3DHP)
+
+
+def sources(folder: Path) -> list[Path]:
+    """The files that may be read, for whoever must know when one changed."""
+    npz = [npz_files.find(folder, name) for name in (npz_files.TRAIN, npz_files.TEST)]
+    mats = [*mat_files.train_files(folder).values(), *mat_files.test_files(folder).values()]
+    return mats + [path for path in npz if path]
 
 
 def _train(folder: Path, settings: Settings) -> Part:
@@ -130,10 +134,11 @@ def _check_univ(path: Path, settings: Settings) -> None:
         raise ConfigError(f"{path} holds poses of the universal skeleton only; annotation=metric needs the .mat files")
 
 
-def _clips(recordings: Iterable[Recording], settings: Settings) -> Iterator[Clip]:
+def _clips(recordings: Iterable[Recording], settings: Settings, with_activity: bool) -> Iterator[Clip]:
     for r in recordings:
         if settings.plausible:
             check(r)
+        activity = np.zeros(len(r.mm), np.uint8) if r.activity is None else r.activity
         subject = r.name.split(" ")[0]
         width, height = r.size
         yield Clip(
@@ -141,6 +146,7 @@ def _clips(recordings: Iterable[Recording], settings: Settings) -> Iterator[Clip
             split=_split_of(subject, settings), width=width, height=height,
             poses=(r.mm * METRES).astype(np.float32), exact=r.pixels.astype(np.float32),
             valid=np.ones(len(r.mm), bool) if r.valid is None else r.valid,
+            activity=activity if with_activity else None,
         )  # fmt: skip
 
 

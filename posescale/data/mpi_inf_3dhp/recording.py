@@ -128,7 +128,11 @@ def check(recording: Recording) -> None:
 def _check_projection(pixels: np.ndarray, mm: np.ndarray, recording: Recording) -> None:
     width = recording.size[0]
     rays = mm[..., :2] / mm[..., 2:]
-    expected = np.stack([_fitted(rays[..., axis], pixels[..., axis]) for axis in (0, 1)], axis=-1)
+    (x, across), (y, down) = (_fitted(rays[..., axis], pixels[..., axis]) for axis in (0, 1))
+    if min(across, down) <= 0:
+        raise DataError(f"{recording.where}: 2D joints move against the 3D ones; are both of the same sequence and "
+                        "camera, x to the right and y down?")  # fmt: skip
+    expected = np.stack([x, y], axis=-1)
     step = slice(None, None, max(1, len(pixels) // 200))
     distance = np.linalg.norm(pixels[step, :, None] - expected[step, None], axis=-1)
     distance = np.median(distance, axis=0)  # (joint found, joint expected)
@@ -144,7 +148,8 @@ def _check_projection(pixels: np.ndarray, mm: np.ndarray, recording: Recording) 
                         "would see the 3D ones; are both of the same sequence and camera?")  # fmt: skip
 
 
-def _fitted(ray: np.ndarray, pixel: np.ndarray) -> np.ndarray:
-    """focal * ray + centre, by least squares over all frames and joints."""
+def _fitted(ray: np.ndarray, pixel: np.ndarray) -> tuple[np.ndarray, float]:
+    """The line focal * ray + centre, by least squares over all frames and joints; and the focal length."""
     design = np.stack([ray.ravel(), np.ones(ray.size)], axis=1)
-    return (design @ np.linalg.lstsq(design, pixel.ravel(), rcond=None)[0]).reshape(ray.shape)
+    line = np.linalg.lstsq(design, pixel.ravel(), rcond=None)[0]
+    return (design @ line).reshape(ray.shape), float(line[0])
