@@ -13,7 +13,9 @@ rule evaluate:
     params:
         code=lambda w: steps.code_digest("metrics", "train", model=w.model),
         data=subpath(input.data, parent=True),
-        options=lambda w: steps.scoring_options(plan.study(w), w.model, plan.config.machine),
+        options=lambda w: steps.scoring_options(
+            plan.study(w), w.model, plan.config.machine
+        ),
     shell:
         "posescale evaluate {wildcards.model} --data {params.data} --frames {wildcards.frames}"
         " --weights {input.weights} {params.options} --study {wildcards.study} --threads {threads}"

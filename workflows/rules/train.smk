@@ -16,7 +16,9 @@ rule train:
         "../../environment.yml"
     threads: plan.config.machine.threads
     params:
-        options=lambda w: steps.training_options(plan.study(w), w.model, plan.config.machine),
+        options=lambda w: steps.training_options(
+            plan.study(w), w.model, plan.config.machine
+        ),
         code=lambda w: steps.code_digest("ops", "layers", "train", model=w.model),
         data=subpath(input.data, parent=True),
         folder=subpath(output[0], parent=True),
