@@ -15,6 +15,7 @@ VERBS = {
     "datasets": "datasets",
     "train": "train",
     "evaluate": "evaluate",
+    "plan": "plan",
     "rescore": "rescore",
     "cost": "cost",
     "latency": "latency",
