@@ -74,8 +74,8 @@ def test_hours_are_steps_times_seconds_times_seeds(tmp_path):
 def training_record(variant="toy", batch=6, seconds=10.0, dtype="float32", gpu="NVIDIA X", **fields):
     values = [Value(name="steps", value=20, unit="steps"), Value(name="seconds", value=seconds, unit="s")]
     return Record(
-        kind="training", component="toy", digest="d", variant=variant, frames=9, batch=batch, dtype=dtype, device="cuda",
-        fingerprint={"gpu": gpu, "cpu": "C"}, values=values, **fields,
+        kind="training", component="toy", digest="d", variant=variant, frames=9, batch=batch, dtype=dtype,
+        device="cuda", fingerprint={"gpu": gpu, "cpu": "C"}, values=values, **fields,
     )  # fmt: skip
 
 
