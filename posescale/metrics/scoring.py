@@ -82,6 +82,8 @@ def score(
     if not np.isfinite(poses).all():
         frame = int(told[~np.isfinite(poses).all(axis=(1, 2))].min())
         raise NotFinite(f"the prediction for {name} holds NaN or infinity, first in frame {frame}")
+    if rules.given_xy:
+        poses[..., :2] = target[told][..., :2]
     scale = mm[told][:, None, None]
     pred, true = poses * scale, target[told] * scale
     errors = {metric: function(pred, true) for metric, function in METRICS.items()}
