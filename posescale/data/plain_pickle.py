@@ -24,10 +24,14 @@ def _array(kind: type, shape: Any, code: Any) -> np.ndarray:
     return np.ndarray.__new__(np.ndarray, shape, code)
 
 
-def _from_buffer(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+def _from_buffer(
+    buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: str, axes: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """How protocol 5 writes arrays; `axes` where their memory has neither C's nor Fortran's order."""
     if dtype.hasobject:
         raise pickle.UnpicklingError("a buffer of objects")
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+    array = np.frombuffer(buffer, dtype)
+    return array.reshape(shape).transpose(axes) if order == "K" and axes else array.reshape(shape, order=order)
 
 
 def _scalar(dtype: np.dtype, raw: bytes | str) -> Any:
@@ -44,7 +48,7 @@ def _bytes(text: str, encoding: str) -> bytes:
 
 
 def _no_bytes() -> bytes:
-    """How protocol 2 writes an empty byte string."""
+    """Empty bytes as protocols 0 to 2 write them."""
     return b""
 
 
@@ -53,6 +57,7 @@ ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): np.ndarray,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _bytes,
+    ("builtins", "bytes"): _no_bytes,
     ("__builtin__", "bytes"): _no_bytes,
 }
 for _core in ("numpy.core", "numpy._core"):
