@@ -9,7 +9,7 @@ import numpy as np
 from posescale.data.skeleton import H36M, MPI_INF_3DHP, Skeleton
 from posescale.errors import DataError
 
-STEP = 5  # every fifth frame is looked at
+STEP = 5  # 2D tracks are looked at in every fifth frame
 SYMMETRY = 0.3  # largest difference of a left and a right bone, as a share of their mean
 LEG_MM = (450.0, 1250.0)  # thigh and shin together
 HINT = "If the file is right all the same, prepare with --set plausible=false"
@@ -46,7 +46,7 @@ def check_bones(poses: np.ndarray, skeleton: Skeleton, where: str, mm_per_unit: 
     Raises:
         DataError: says which bone is how long, what was expected, and the likely reason.
     """
-    poses = np.asarray(poses[::STEP], dtype=np.float64)
+    poses = np.asarray(poses, dtype=np.float64)
     limbs = LIMBS[skeleton.root]
     left, right = ({limb: _length(poses, bones[side]) for limb, bones in limbs.items()} for side in (0, 1))
     leg = (left["thigh"] + left["shin"] + right["thigh"] + right["shin"]) / 2

@@ -63,7 +63,7 @@ def missing(source: Path | None) -> str:
     if not folder.is_dir():
         return f"{folder} is not a folder"
     lacking = {"sh": _lacking_sh(folder), "cpn": cpn.lacking(folder)}
-    if "" in lacking.values():
+    if "" in lacking.values() or not cpn.lacking(folder, "gt"):
         return ""
     return f"{folder}: family sh lacks {lacking['sh']}; family cpn lacks {lacking['cpn']}"
 
