@@ -16,6 +16,7 @@ VERBS = {
     "train": "train",
     "evaluate": "evaluate",
     "rescore": "rescore",
+    "tables-3dhp": "tables_3dhp",
     "cost": "cost",
     "latency": "latency",
     "report": "report",
