@@ -13,6 +13,7 @@ from posescale.errors import PosescaleError
 VERBS = {
     "models": "models",
     "datasets": "datasets",
+    "checkpoints": "checkpoints",
     "train": "train",
     "evaluate": "evaluate",
     "rescore": "rescore",
