@@ -125,11 +125,11 @@ def rows(result: "Record") -> list[dict[str, Any]]:
     return found
 
 
-def _mean_name(protocol: str) -> str:
+def _mean_name(name: str) -> str:
+    """What the last row is called; a changed protocol says `aggregation=` in its id where that was changed."""
     from posescale.metrics.protocols import PROTOCOLS
 
-    known = PROTOCOLS.get(protocol.partition("[")[0])
-    by_frame = (known and known.aggregation == "frame_mean" and "aggregation=" not in protocol) or (
-        "aggregation=frame_mean" in protocol
-    )
-    return "mean over frames" if by_frame else "mean over actions"
+    base, _, changes = name.partition("[")
+    own = PROTOCOLS[base].aggregation if base in PROTOCOLS else "action_mean"
+    changed = own if "aggregation=" not in changes else "frame_mean" if own == "action_mean" else "action_mean"
+    return "mean over frames" if changed == "frame_mean" else "mean over actions"

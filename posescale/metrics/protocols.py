@@ -30,6 +30,7 @@ class Protocol(BaseModel):
         root: joint that the target is made relative to, and the prediction where its root is zeroed.
         zero_root: whether the predicted root is set to zero before scoring. Where not, its error counts.
         alignment: how prediction and target are brought together before MPJPE.
+        given_xy: whether x and y of the prediction are replaced by the exact 2D input's, so that only depth can err.
         flip_average: whether predictions of the clip and of its mirror image are averaged.
         windows: which windows are run and which of their frames are scored (`posescale.data.clips`).
         overlap: a frame that several windows answer counts once per window (`each`), or once with its mean error.
@@ -54,6 +55,7 @@ class Protocol(BaseModel):
     root: int = 0
     zero_root: bool = True
     alignment: Literal["root"] = "root"
+    given_xy: bool = False
     flip_average: bool = True
     windows: Rule = "every_frame"
     overlap: Literal["each", "mean"] = "each"
@@ -119,6 +121,15 @@ _SH = Protocol(
     skip_exact=True,
     source="MotionBERT (ICCV 2023) and PoseMamba, their published evaluation",
 )
+_SH_GT = _SH.model_copy(
+    update={
+        "id": "h36m_sh_25d_gt2d",
+        "title": _SH.title.replace("Stacked-Hourglass 2D", "x and y of the label itself, as input and as part of the "
+                                   "prediction, so that only depth can err"),
+        "input_2d": "exact",
+        "given_xy": True,
+    }
+)  # fmt: skip
 _CPN = Protocol(
     id="h36m_cpn_metric",
     title="Human3.6M, VideoPose3D line: CPN 2D; camera space, metric; all S9 and S11 videos; every frame once; "
@@ -160,6 +171,14 @@ PROTOCOLS = {
             source="posescale; the VideoPose3D line of Human3.6M (docs/measuring.md)",
         ),
         _SH,
+        _SH_GT,
+        _SH.model_copy(
+            update={
+                "id": "h36m_sh_25d_frame_mean",
+                "title": _SH.title.replace("action mean", "mean over all frames, as training logs print it"),
+                "aggregation": "frame_mean",
+            }
+        ),
         _CPN,
         _CPN.model_copy(
             update={

@@ -102,6 +102,8 @@ def scored_poses(
     if not np.isfinite(poses).all():
         frame = int(told[~np.isfinite(poses).all(axis=(1, 2))].min())
         raise NotFinite(f"the prediction for {name} holds NaN or infinity, first in frame {frame}")
+    if rules.given_xy:
+        poses[..., :2] = target[told][..., :2]
     scale = mm[told][:, None, None]
     return told, poses * scale, target[told] * scale
 

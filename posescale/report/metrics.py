@@ -3,6 +3,7 @@
 from statistics import fmean
 from typing import Any
 
+from posescale.records import Record
 from posescale.report.evidence import Evidence
 
 ERRORS = ("mpjpe", "p_mpjpe", "n_mpjpe", "mpjve")
@@ -18,9 +19,16 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
         for value in (v for v in record.values if not v.group and record.status == "ok"):
             if record.kind == "accuracy" and value.name in ERRORS:
                 cell = " ".join(filter(None, [entry.row, f"T={record.frames}", record.selection]))
-                found = errors.setdefault(record.study or record.dataset or "", {}).setdefault(cell, {})
+                found = errors.setdefault(_study(record, evidence), {}).setdefault(cell, {})
                 found.setdefault(value.name, []).append(value.value)
             elif value.name == "macs" and value.convention == WORK:
                 work.setdefault(entry.row, {})[f"T={record.frames}"] = value.value
     means = {s: {c: {n: fmean(v) for n, v in e.items()} for c, e in cells.items()} for s, cells in errors.items()}
     return {"accuracy": means, "macs": work}
+
+
+def _study(record: Record, evidence: Evidence) -> str:
+    """Name of a record's study, with its protocol where the study has several: their means are not mixed."""
+    name = record.study or record.dataset or ""
+    others = {e.record.protocol for e in evidence.current("accuracy") if (e.record.study or e.record.dataset) == name}
+    return f"{name}, {record.protocol}" if len(others) > 1 else name
