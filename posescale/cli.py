@@ -13,9 +13,11 @@ from posescale.errors import PosescaleError
 VERBS = {
     "models": "models",
     "datasets": "datasets",
+    "checkpoints": "checkpoints",
     "train": "train",
     "evaluate": "evaluate",
     "rescore": "rescore",
+    "tables-3dhp": "tables_3dhp",
     "cost": "cost",
     "latency": "latency",
     "report": "report",

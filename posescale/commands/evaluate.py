@@ -48,7 +48,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Score a model or a control; prints MPJPE, P-MPJPE, N-MPJPE and MPJVE by action and their mean."""
+    """Score a model or a control; prints the protocol's metrics by action and their mean."""
     from posescale import records
     from posescale.train.evaluate import evaluate as score
 
@@ -71,9 +71,10 @@ def evaluate(
             sys.exit(message)
         typer.echo(message, err=True)  # the record says it; a pipeline goes on
         return
-    heading = f"{name}, T = {result.frames}, {result.dataset} {split}, protocol {result.protocol} (mm; mpjve mm/frame)"
-    columns = ["action", "frames_scored", "mpjpe", "p_mpjpe", "n_mpjpe", "mpjve"]
-    show(rows(result), as_json, title=heading, columns=columns)
+    metrics = list(dict.fromkeys(value.name for value in result.values))
+    units = "mm; mpjve mm/frame" + ("; pck and auc %" if "pck" in metrics else "")
+    heading = f"{name}, T = {result.frames}, {result.dataset} {split}, protocol {result.protocol} ({units})"
+    show(rows(result), as_json, title=heading, columns=["action", "frames_scored", *metrics])
 
 
 def _prepared(name: str, dataset: str, protocol: str | None, source: Path | None, settings: list[str]) -> Path:

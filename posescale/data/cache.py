@@ -28,7 +28,7 @@ def prepared(id: str, source: Path | str | None = None, settings: dict[str, Any]
     """
     source = Path(source).expanduser() if source is not None else None
     catalog.dataset_card(id)
-    key = json.dumps([settings or {}, folder_digest(catalog.FOLDER), _files(source_folder(id, source))], sort_keys=True)
+    key = json.dumps([settings or {}, folder_digest(catalog.FOLDER), _files(id, source)], sort_keys=True)
     name = f"{id}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     folder = Path(platformdirs.user_cache_dir("posescale")) / "prepared" / name
     try:
@@ -40,9 +40,11 @@ def prepared(id: str, source: Path | str | None = None, settings: dict[str, Any]
     return folder
 
 
-def _files(folder: Path | None) -> list[tuple[str, int, int]]:
-    """Name, size and time of the files of a folder, without those of folders within it."""
+def _files(id: str, source: Path | None) -> list[tuple[str, int, int]]:
+    """Name, size and time of a dataset's files: those that its reader names, else those right in its folder."""
+    folder = source_folder(id, source)
     if folder is None or not folder.is_dir():
         return []
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
-    return [(str(folder.resolve() / name), stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    named = getattr(catalog.reader(id), "sources", lambda place: [p for p in place.iterdir() if p.is_file()])
+    stats = [(path, path.stat()) for path in sorted(named(folder))]
+    return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]

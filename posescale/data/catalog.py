@@ -6,35 +6,20 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import track
 
+from posescale import consent
+from posescale.data.card import DatasetCard
 from posescale.data.prepared import Clip, DatasetIndex, write_prepared
 from posescale.data.reading import Reading
 from posescale.errors import ConfigError, UnavailableError
 
 FOLDER = Path(__file__).resolve().parent
-
-
-class DatasetCard(BaseModel):
-    """`card.yaml` of a dataset: what a person must know before using it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    title: str
-    task: Literal["lifting", "video"]
-    licence: str
-    acknowledgement: str = ""
-    obtain: str  # the exact steps
-    layout: str  # files a source folder must hold
-    size: str
-    protocols: list[str]  # ids; the first is the default
-    splits: str
 
 
 @cache
@@ -92,30 +77,46 @@ def prepare(
 
     Raises:
         UnavailableError: unknown dataset, or its files are not on this machine.
+        ConsentError: its licence must be accepted first (posescale.consent).
         ConfigError: an unknown setting, or a value out of range.
         DataError: a damaged source file, or `out` cannot be written.
     """
+    reading = open_reading(id, source, settings)
+    fields = {
+        "dataset": id, "protocol": dataset_card(id).protocols[0],
+        "settings": check_settings(id, settings).model_dump(),
+    }  # fmt: skip
+    return write_prepared(Path(out).expanduser(), with_progress(reading, id), **(fields | reading.index_fields()))
+
+
+def open_reading(id: str, source: Path | str | None = None, settings: dict[str, Any] | None = None) -> Reading:
+    """Open a dataset's original files for reading; arguments and errors as in `prepare`."""
     card, module = dataset_card(id), reader(id)
-    chosen = _settings(id, module, settings or {})
+    chosen = check_settings(id, settings)
     source = Path(source).expanduser() if source is not None else None
     lacking = module.missing(source)
     if lacking:
         raise UnavailableError(f"{id}: {lacking}. How to get it: {' '.join(card.obtain.split())}")
-    reading: Reading = module.read(source, chosen)
-    fields = {"dataset": id, "protocol": card.protocols[0], "settings": chosen.model_dump()}
-    return write_prepared(Path(out).expanduser(), _progress(reading, id), **(fields | reading.index_fields()))
+    consent.require(id, card.terms)
+    return module.read(source, chosen)
 
 
-def _settings(id: str, module: ModuleType, values: dict[str, Any]) -> BaseModel:
+def check_settings(id: str, values: dict[str, Any] | None = None) -> BaseModel:
+    """A reader's settings, complete.
+
+    Raises:
+        ConfigError: an unknown setting, or a value out of range.
+    """
+    module = reader(id)
     try:
-        return module.Settings.model_validate(values)
+        return module.Settings.model_validate(values or {})
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         known = ", ".join(module.Settings.model_fields)
         raise ConfigError(f"settings of {id}: {wrong}. There are: {known}") from error
 
 
-def _progress(reading: Reading, title: str) -> Iterator[Clip]:
+def with_progress(reading: Reading, title: str) -> Iterator[Clip]:
     """The clips, with a progress bar on stderr where that is a terminal."""
     console = Console(stderr=True)
     return iter(track(reading.clips, title, reading.total, console=console, disable=not console.is_terminal))

@@ -212,7 +212,7 @@ def _write_parts(partial: Path, clips: Iterable[Clip], index_fields: dict[str, A
         for clip in clips:
             if not sequences:
                 raw = {name: files.enter_context((partial / f"{name}.raw").open("wb")) for name in clip.arrays}
-            length = _check_clip(clip, joints, list(raw))
+            length = check_clip(clip, joints, list(raw))
             for name, array in clip.arrays.items():
                 raw[name].write(np.ascontiguousarray(array, dtype=ARRAYS[name].dtype).tobytes())
             sequences.append(
@@ -242,7 +242,17 @@ def _raw_to_npy(raw: Path, dtype: str, shape: tuple[int, ...], digest: Any) -> N
     raw.unlink()
 
 
-def _check_clip(clip: Clip, joints: int, declared: list[str]) -> int:
+def check_clip(clip: Clip, joints: int, declared: list[str]) -> int:
+    """The number of frames of a clip.
+
+    Args:
+        clip: as a reader yields it.
+        joints: J.
+        declared: names of the arrays that it must have.
+
+    Raises:
+        DataError: it has other arrays, or of other shapes, or they hold NaN or infinity.
+    """
     length, arrays = len(clip.poses), clip.arrays
     if list(arrays) != declared:
         raise DataError(f"{clip.name}: has arrays {', '.join(arrays)}; earlier sequences have {', '.join(declared)}")

@@ -57,7 +57,8 @@ def _check_values(data: PreparedData, rows: slice) -> None:
     for name, array in data.arrays.items():
         if not np.isfinite(array[rows]).all():
             raise DataError(f"{data.folder}/{name}.npy: NaN or infinity; prepare the dataset again")
-    if data.index.space == "camera" and not (data.poses[rows, :, 2] > 0).all():
+    scored = slice(None) if data.valid is None else data.valid[rows]
+    if data.index.space == "camera" and not (data.poses[rows][scored][..., 2] > 0).all():
         raise DataError(f"{data.folder}/poses.npy: a joint lies behind its camera; prepare the dataset again")
     if data.factor is not None and not (data.factor[rows] >= 0).all():
         raise DataError(f"{data.folder}/factor.npy: a factor is negative; prepare the dataset again")

@@ -36,6 +36,7 @@ class Protocol(BaseModel):
         overlap: a frame that several windows answer counts once per window (`each`), or once with its mean error.
         excluded: beginnings of the names of sequences that are left out.
         skip_exact: leave out frames whose MPJPE is exactly 0, as the official evaluator does.
+        measures: `pose` is the MPJPE family; `3dhp` adds PCK and AUC over the 14 joints that MPI-INF-3DHP groups.
         aggregation: `action_mean` is the mean over frames of each action, then over actions; `frame_mean` is the mean
             over all frames.
         unit: of the reported errors.
@@ -60,6 +61,7 @@ class Protocol(BaseModel):
     overlap: Literal["each", "mean"] = "each"
     excluded: tuple[str, ...] = ()
     skip_exact: bool = False
+    measures: Literal["pose", "3dhp"] = "pose"
     aggregation: Literal["action_mean", "frame_mean"] = "action_mean"
     unit: Literal["mm"] = "mm"
     source: str
@@ -154,6 +156,7 @@ _3DHP = Protocol(
     labels="screen_mm",
     root=14,
     windows="centred_valid",
+    measures="3dhp",
     aggregation="frame_mean",
     source="MotionAGFormer (WACV 2024) and the official MATLAB evaluation",
 )
@@ -204,6 +207,16 @@ PROTOCOLS = {
                 "takes 960",
                 "label_width": 2048,
                 "source": "posescale; see docs/measuring.md",
+            }
+        ),
+        _3DHP.model_copy(
+            update={
+                "id": "3dhp_univ_mm",
+                "title": _3DHP.title.replace("MotionAGFormer line", "P-STMO line").replace(
+                    "predictions scaled by the width of the sequence's image", "predictions in mm"
+                ),
+                "labels": "mm",
+                "source": "P-STMO (ECCV 2022) and the official MATLAB evaluation",
             }
         ),
     ]

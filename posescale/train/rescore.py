@@ -110,12 +110,12 @@ def _scores(
             continue
         if entry.name not in said:
             raise Incompatible(f"{file}: {entry.name} was not asked, protocol {rules.id} scores it")
-        answers = _chosen(said[entry.name], question, f"{file}: {entry.name}", rules)
+        answers = chosen(said[entry.name], question, f"{file}: {entry.name}", rules)
         targets, mm = labels(data, entry, rules), to_mm(data, entry, rules)
         yield score(entry.name, entry.action, answers, question.counted, targets, mm, rules)
 
 
-def _chosen(said: Answers, question: Question, where: str, rules: Protocol) -> Answers:
+def chosen(said: Answers, question: Question, where: str, rules: Protocol) -> Answers:
     """The stored windows that a question asks for, in its order."""
     place = {told.tobytes(): n for n, told in enumerate(np.ascontiguousarray(said.told, np.int32))}
     wanted = [told.tobytes() for told in np.ascontiguousarray(question.told, np.int32)]
