@@ -13,10 +13,12 @@ from posescale.errors import PosescaleError
 VERBS = {
     "models": "models",
     "datasets": "datasets",
+    "checkpoints": "checkpoints",
     "train": "train",
     "evaluate": "evaluate",
     "plan": "plan",
     "rescore": "rescore",
+    "tables-3dhp": "tables_3dhp",
     "cost": "cost",
     "latency": "latency",
     "report": "report",

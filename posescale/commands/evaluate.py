@@ -48,7 +48,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Score a model or a control; prints MPJPE, P-MPJPE, N-MPJPE and MPJVE by action and their mean."""
+    """Score a model or a control; prints the protocol's metrics by action and their mean."""
     from posescale import records
     from posescale.train.evaluate import evaluate as score
 
@@ -71,9 +71,10 @@ def evaluate(
             sys.exit(message)
         typer.echo(message, err=True)  # the record says it; a pipeline goes on
         return
-    heading = f"{name}, T = {result.frames}, {result.dataset} {split}, protocol {result.protocol} (mm; mpjve mm/frame)"
-    columns = ["action", "frames_scored", "mpjpe", "p_mpjpe", "n_mpjpe", "mpjve"]
-    show(rows(result), as_json, title=heading, columns=columns)
+    metrics = list(dict.fromkeys(value.name for value in result.values))
+    units = "mm; mpjve mm/frame" + ("; pck and auc %" if "pck" in metrics else "")
+    heading = f"{name}, T = {result.frames}, {result.dataset} {split}, protocol {result.protocol} ({units})"
+    show(rows(result), as_json, title=heading, columns=["action", "frames_scored", *metrics])
 
 
 def _prepared(name: str, dataset: str, protocol: str | None, source: Path | None, settings: list[str]) -> Path:
@@ -124,11 +125,11 @@ def rows(result: "Record") -> list[dict[str, Any]]:
     return found
 
 
-def _mean_name(protocol: str) -> str:
+def _mean_name(name: str) -> str:
+    """What the last row is called; a changed protocol says `aggregation=` in its id where that was changed."""
     from posescale.metrics.protocols import PROTOCOLS
 
-    known = PROTOCOLS.get(protocol.partition("[")[0])
-    by_frame = (known and known.aggregation == "frame_mean" and "aggregation=" not in protocol) or (
-        "aggregation=frame_mean" in protocol
-    )
-    return "mean over frames" if by_frame else "mean over actions"
+    base, _, changes = name.partition("[")
+    own = PROTOCOLS[base].aggregation if base in PROTOCOLS else "action_mean"
+    changed = own if "aggregation=" not in changes else "frame_mean" if own == "action_mean" else "action_mean"
+    return "mean over frames" if changed == "frame_mean" else "mean over actions"

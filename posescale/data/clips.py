@@ -79,9 +79,6 @@ class Windows:
         return (place >= self.first[chosen][:, None]) & (place < self.stop[chosen][:, None])
 
 
-Row = tuple[int, int, int, int]  # sequence, start, first, stop
-
-
 def cut(rule: str, videos: Videos, frames: int, stride: int | None = None) -> Windows:
     """Cut sequences by a rule.
 
@@ -134,14 +131,30 @@ def resample(length: int, frames: int, random: np.random.RandomState) -> np.ndar
     return np.sort(np.where(down, np.floor(position), np.ceil(position))).clip(max=length - 1).astype(np.int64)
 
 
-def _windows(frames: int, rows: list[Row], resampled: dict[int, np.ndarray] | None = None) -> Windows:
-    table = np.array(rows, dtype=np.int64).reshape(-1, 4)
-    return Windows(frames, *np.ascontiguousarray(table.T), resampled or {})
+def _join(
+    frames: int,
+    starts: list[np.ndarray],
+    first: list[np.ndarray] | int = 0,
+    stop: list[np.ndarray] | int | None = None,
+    resampled: dict[int, np.ndarray] | None = None,
+) -> Windows:
+    """Windows from the starts of each sequence, one array a sequence; `first` and `stop` alike, or one number."""
+
+    def column(values: list[np.ndarray] | int) -> np.ndarray:
+        return np.full(len(start), values) if isinstance(values, int) else np.concatenate(values)
+
+    start = np.concatenate(starts).astype(np.int64)
+    sequence = np.repeat(np.arange(len(starts)), [len(own) for own in starts])
+    return Windows(frames, sequence, start, column(first), column(frames if stop is None else stop), resampled or {})
+
+
+def _inside(length: int, frames: int, stride: int) -> np.ndarray:
+    """Starts of the windows inside a sequence."""
+    return np.arange(0, max(0, length - frames + 1), stride)
 
 
 def _strided(videos: Videos, frames: int, stride: int) -> Windows:
-    starts = [(n, s) for n, length in enumerate(videos.lengths) for s in range(0, length - frames + 1, stride)]
-    return _windows(frames, [(n, start, 0, frames) for n, start in starts])
+    return _join(frames, [_inside(length, frames, stride) for length in videos.lengths])
 
 
 def _official_clips(videos: Videos, frames: int, stride: int) -> Windows:
@@ -149,59 +162,50 @@ def _official_clips(videos: Videos, frames: int, stride: int) -> Windows:
     for length in videos.before[:-1]:
         if length < frames:
             resample(length, frames, random)
-    rows: list[Row] = []
-    resampled = {}
+    starts: list[np.ndarray] = []
+    resampled, count = {}, 0
     for n, length in enumerate(videos.lengths):
-        if length >= frames:
-            rows += [(n, start, 0, frames) for start in range(0, length - frames + 1, stride)]
-        elif n < len(videos.lengths) - 1:
-            resampled[len(rows)] = resample(length, frames, random)
-            rows.append((n, 0, 0, frames))
-    return _windows(frames, rows, resampled)
+        if length < frames and n < len(videos.lengths) - 1:
+            resampled[count] = resample(length, frames, random)
+            starts.append(np.zeros(1))
+        else:
+            starts.append(_inside(length, frames, stride))
+        count += len(starts[-1])
+    return _join(frames, starts, resampled=resampled)
 
 
 def _tail_resampled(videos: Videos, frames: int, stride: int) -> Windows:
-    rows: list[Row] = []
-    resampled = {}
-    for n, length in enumerate(videos.lengths):
-        for start in range(0, length, stride):
-            left = min(frames, length - start)
-            if left < frames:
-                even = np.linspace(0, left, frames, endpoint=False)
-                resampled[len(rows)] = start + np.floor(even).clip(max=left - 1).astype(np.int64)
-            rows.append((n, start, 0, frames))
-    return _windows(frames, rows, resampled)
+    starts = [np.arange(0, length, stride) for length in videos.lengths]
+    resampled, count = {}, 0
+    for length, own in zip(videos.lengths, starts, strict=True):
+        for place in np.flatnonzero(own + frames > length):
+            left = length - own[place]
+            even = np.linspace(0, left, frames, endpoint=False)
+            resampled[count + int(place)] = own[place] + np.floor(even).clip(max=left - 1).astype(np.int64)
+        count += len(own)
+    return _join(frames, starts, resampled=resampled)
 
 
 def _chunks(videos: Videos, frames: int, stride: int) -> Windows:
-    rows = []
-    for n, length in enumerate(videos.lengths):
-        count = -(-length // frames)
-        overhang = (count * frames - length) // 2
-        rows += [(n, k * frames - overhang, 0, frames) for k in range(count)]
-    return _windows(frames, rows)
+    counts = [-(-length // frames) for length in videos.lengths]
+    overhangs = [(count * frames - length) // 2 for count, length in zip(counts, videos.lengths, strict=True)]
+    return _join(frames, [np.arange(n) * frames - o for n, o in zip(counts, overhangs, strict=True)])
 
 
 def _every_frame(videos: Videos, frames: int, stride: int) -> Windows:
-    rows = [
-        (n, start, first, min(frames, length))
-        for n, length in enumerate(videos.lengths)
-        for start, first in cover(length, frames)
-    ]
-    return _windows(frames, rows)
+    pairs = [np.array(cover(length, frames)) for length in videos.lengths]
+    stops = [np.full(len(p), min(frames, length)) for p, length in zip(pairs, videos.lengths, strict=True)]
+    return _join(frames, [p[:, 0] for p in pairs], [p[:, 1] for p in pairs], stops)
 
 
 def _last_twice(videos: Videos, frames: int, stride: int) -> Windows:
-    rows = [(n, start, 0, frames) for n, length in enumerate(videos.lengths) for start, _ in cover(length, frames)]
-    return _windows(frames, rows)
+    return _join(frames, [np.array(cover(length, frames))[:, 0] for length in videos.lengths])
 
 
 def _centred_valid(videos: Videos, frames: int, stride: int) -> Windows:
-    half, rows = (frames - 1) // 2, []
-    for n, length in enumerate(videos.lengths):
-        scored = range(length) if videos.valid is None else np.flatnonzero(videos.valid[n]).tolist()
-        rows += [(n, frame - half, half, half + 1) for frame in scored]
-    return _windows(frames, rows)
+    half = (frames - 1) // 2
+    flags = videos.valid or [np.ones(length, dtype=bool) for length in videos.lengths]
+    return _join(frames, [np.flatnonzero(valid) - half for valid in flags], half, half + 1)
 
 
 RULES: dict[str, Callable[[Videos, int, int], Windows]] = {

@@ -1,11 +1,12 @@
 """What a model is asked under a protocol: for each sequence of a split the windows, and which of their frames count."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from posescale.data.clips import Videos, cut
+from posescale.data.clips import Videos, Windows, cut
 from posescale.data.prepared import PreparedData, Split
 from posescale.errors import ConfigError, DataError
 from posescale.metrics.protocols import Protocol
@@ -36,8 +37,8 @@ def videos(data: PreparedData, split: Split) -> Videos:
     return Videos([s.length for s in found], valid, earlier)
 
 
-def questions(data: PreparedData, split: Split, rules: Protocol, frames: int, output: Output) -> list[Question]:
-    """One question per sequence of a split, in index order; without windows where the protocol scores none.
+def questions(data: PreparedData, split: Split, rules: Protocol, frames: int, output: Output) -> Iterator[Question]:
+    """One question per sequence of a split, in index order, one at a time; without windows where none is scored.
 
     A seq2frame model answers each frame that the protocol scores from a window centred on it.
 
@@ -54,13 +55,15 @@ def questions(data: PreparedData, split: Split, rules: Protocol, frames: int, ou
             f"sequence has {max(s.length for s in sequences)}; choose fewer frames"
         )
     lengths = np.array([s.length for s in sequences])
-    found = []
-    for number, length in enumerate(lengths.tolist()):
-        own = np.flatnonzero(windows.sequence == number)
-        rows, counted = windows.rows(own, lengths), windows.counted(own)
-        single = output == "seq2frame"
-        found.append(_centred(rows[counted], frames, length) if single else Question(rows, rows, counted))
-    return found
+    return (_question(windows, number, lengths, frames, output) for number in range(len(lengths)))
+
+
+def _question(windows: Windows, number: int, lengths: np.ndarray, frames: int, output: Output) -> Question:
+    own = np.arange(*np.searchsorted(windows.sequence, [number, number + 1]))
+    rows, counted = windows.rows(own, lengths), windows.counted(own)
+    if output == "seq2frame":
+        return _centred(rows[counted], frames, int(lengths[number]))
+    return Question(rows, rows, counted)
 
 
 def _centred(scored: np.ndarray, frames: int, length: int) -> Question:

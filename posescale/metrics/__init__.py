@@ -1,6 +1,6 @@
 """Errors of poses, as the field's official code computes them. NumPy only: nothing here imports torch."""
 
-from posescale.metrics.pck import auc, pck, threedhp_tables
+from posescale.metrics.pck import auc, pck, threedhp_frames, threedhp_tables
 from posescale.metrics.pose import PoseInputError, acceleration_error, mpjpe, mpjve, n_mpjpe, p_mpjpe
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "n_mpjpe",
     "p_mpjpe",
     "pck",
+    "threedhp_frames",
     "threedhp_tables",
 ]

@@ -30,11 +30,13 @@ class Protocol(BaseModel):
         root: joint that the target is made relative to, and the prediction where its root is zeroed.
         zero_root: whether the predicted root is set to zero before scoring. Where not, its error counts.
         alignment: how prediction and target are brought together before MPJPE.
+        given_xy: whether x and y of the prediction are replaced by the exact 2D input's, so that only depth can err.
         flip_average: whether predictions of the clip and of its mirror image are averaged.
         windows: which windows are run and which of their frames are scored (`posescale.data.clips`).
         overlap: a frame that several windows answer counts once per window (`each`), or once with its mean error.
         excluded: beginnings of the names of sequences that are left out.
         skip_exact: leave out frames whose MPJPE is exactly 0, as the official evaluator does.
+        measures: `pose` is the MPJPE family; `3dhp` adds PCK and AUC over the 14 joints that MPI-INF-3DHP groups.
         aggregation: `action_mean` is the mean over frames of each action, then over actions; `frame_mean` is the mean
             over all frames.
         unit: of the reported errors.
@@ -53,11 +55,13 @@ class Protocol(BaseModel):
     root: int = 0
     zero_root: bool = True
     alignment: Literal["root"] = "root"
+    given_xy: bool = False
     flip_average: bool = True
     windows: Rule = "every_frame"
     overlap: Literal["each", "mean"] = "each"
     excluded: tuple[str, ...] = ()
     skip_exact: bool = False
+    measures: Literal["pose", "3dhp"] = "pose"
     aggregation: Literal["action_mean", "frame_mean"] = "action_mean"
     unit: Literal["mm"] = "mm"
     source: str
@@ -117,6 +121,15 @@ _SH = Protocol(
     skip_exact=True,
     source="MotionBERT (ICCV 2023) and PoseMamba, their published evaluation",
 )
+_SH_GT = _SH.model_copy(
+    update={
+        "id": "h36m_sh_25d_gt2d",
+        "title": _SH.title.replace("Stacked-Hourglass 2D", "x and y of the label itself, as input and as part of the "
+                                   "prediction, so that only depth can err"),
+        "input_2d": "exact",
+        "given_xy": True,
+    }
+)  # fmt: skip
 _CPN = Protocol(
     id="h36m_cpn_metric",
     title="Human3.6M, VideoPose3D line: CPN 2D; camera space, metric; all S9 and S11 videos; every frame once; "
@@ -143,6 +156,7 @@ _3DHP = Protocol(
     labels="screen_mm",
     root=14,
     windows="centred_valid",
+    measures="3dhp",
     aggregation="frame_mean",
     source="MotionAGFormer (WACV 2024) and the official MATLAB evaluation",
 )
@@ -157,6 +171,14 @@ PROTOCOLS = {
             source="posescale; the VideoPose3D line of Human3.6M (docs/measuring.md)",
         ),
         _SH,
+        _SH_GT,
+        _SH.model_copy(
+            update={
+                "id": "h36m_sh_25d_frame_mean",
+                "title": _SH.title.replace("action mean", "mean over all frames, as training logs print it"),
+                "aggregation": "frame_mean",
+            }
+        ),
         _CPN,
         _CPN.model_copy(
             update={
@@ -193,6 +215,16 @@ PROTOCOLS = {
                 "takes 960",
                 "label_width": 2048,
                 "source": "posescale; see docs/measuring.md",
+            }
+        ),
+        _3DHP.model_copy(
+            update={
+                "id": "3dhp_univ_mm",
+                "title": _3DHP.title.replace("MotionAGFormer line", "P-STMO line").replace(
+                    "predictions scaled by the width of the sequence's image", "predictions in mm"
+                ),
+                "labels": "mm",
+                "source": "P-STMO (ECCV 2022) and the official MATLAB evaluation",
             }
         ),
     ]

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posescale.metrics.pck import threedhp_frames
 from posescale.metrics.pose import mpjpe, mpjve, n_mpjpe, p_mpjpe
 from posescale.metrics.protocols import Protocol
 from posescale.records import Value
 from posescale.stats import bootstrap_grouped
 
 METRICS: dict[str, Callable[..., np.ndarray]] = {"mpjpe": mpjpe, "p_mpjpe": p_mpjpe, "n_mpjpe": n_mpjpe}
-NAMES = (*METRICS, "mpjve")
-UNITS = dict.fromkeys(METRICS, "mm") | {"mpjve": "mm/frame"}
+UNITS = dict.fromkeys(METRICS, "mm") | {"mpjve": "mm/frame", "pck": "%", "auc": "%"}
 
 
 class NotFinite(Exception):
@@ -49,7 +49,7 @@ class Score:
 
     Attributes:
         name, action: labels.
-        errors: by metric, one number per scored frame (mpjve: per pair of neighbours), in mm.
+        errors: by metric, one number per scored frame (mpjve: per pair of neighbours), in the units of UNITS.
     """
 
     name: str
@@ -78,19 +78,34 @@ def score(
     Raises:
         NotFinite: a prediction that counts is not finite.
     """
-    told, poses = answers.told[counted], answers.poses(rules)[counted]
-    if not np.isfinite(poses).all():
-        frame = int(told[~np.isfinite(poses).all(axis=(1, 2))].min())
-        raise NotFinite(f"the prediction for {name} holds NaN or infinity, first in frame {frame}")
-    scale = mm[told][:, None, None]
-    pred, true = poses * scale, target[told] * scale
+    told, pred, true = scored_poses(name, answers, counted, target, mm, rules)
     errors = {metric: function(pred, true) for metric, function in METRICS.items()}
+    if rules.measures == "3dhp":
+        errors |= threedhp_frames(pred, true)
     if rules.overlap == "mean":
         window = np.broadcast_to(np.arange(len(counted))[:, None], counted.shape)[counted]
         errors = _mean_by_frame(errors, told, window)
     if rules.skip_exact and (kept := errors["mpjpe"] != 0).any():
         errors = {metric: values[kept] for metric, values in errors.items()}
     return Score(name, action, errors | {"mpjve": _velocity(told, pred, true)})
+
+
+def scored_poses(
+    name: str, answers: Answers, counted: np.ndarray, target: np.ndarray, mm: np.ndarray, rules: Protocol
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The answers that count: their frames (N,), and prediction and truth (N, J, 3) in mm. Arguments as in `score`.
+
+    Raises:
+        NotFinite: a prediction that counts is not finite.
+    """
+    told, poses = answers.told[counted], answers.poses(rules)[counted]
+    if not np.isfinite(poses).all():
+        frame = int(told[~np.isfinite(poses).all(axis=(1, 2))].min())
+        raise NotFinite(f"the prediction for {name} holds NaN or infinity, first in frame {frame}")
+    if rules.given_xy:
+        poses[..., :2] = target[told][..., :2]
+    scale = mm[told][:, None, None]
+    return told, poses * scale, target[told] * scale
 
 
 def _mean_by_frame(errors: dict[str, np.ndarray], told: np.ndarray, window: np.ndarray) -> dict[str, np.ndarray]:
@@ -113,7 +128,8 @@ def _velocity(told: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarra
 def summary(scores: list[Score], rules: Protocol) -> list[Value]:
     """Per metric: the protocol's mean with a 95 % interval from redrawing whole sequences, then each action's mean."""
     values = []
-    for name in NAMES:
+    for name in scores[0].errors:
+        better = "higher" if UNITS[name] == "%" else "lower"
         means = np.array([_mean(s.errors[name]) for s in scores])
         counts = np.array([s.errors[name].size for s in scores], dtype=float)
         actions = [s.action for s in scores]
@@ -126,14 +142,14 @@ def summary(scores: list[Score], rules: Protocol) -> list[Value]:
         interval = None
         if np.isfinite(means).all() and len(scores) > 1:
             interval = bootstrap_grouped(means, counts, groups)[1:]
-        values.append(Value(name=name, value=whole, unit=UNITS[name], better="lower", interval=interval))
-        values += [Value(name=name, value=v, unit=UNITS[name], better="lower", group=a) for a, v in by_action.items()]
+        values.append(Value(name=name, value=whole, unit=UNITS[name], better=better, interval=interval))
+        values += [Value(name=name, value=v, unit=UNITS[name], better=better, group=a) for a, v in by_action.items()]
     return values
 
 
 def by_sequence(scores: list[Score]) -> dict[str, dict]:
     """Fields `samples` and `labels` of a record: means and frame counts of every sequence."""
-    samples = {f"{name}_by_sequence": [_mean(s.errors[name]) for s in scores] for name in NAMES}
+    samples = {f"{name}_by_sequence": [_mean(s.errors[name]) for s in scores] for name in scores[0].errors}
     samples["frames_by_sequence"] = [float(s.frames) for s in scores]
     labels = {sample: [s.name for s in scores] for sample in samples} | {"actions": [s.action for s in scores]}
     return {"samples": samples, "labels": labels}

@@ -14,6 +14,10 @@ CAMERAS = range(14)
 USUAL_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # at the height of a chest; what every lifting paper trains on
 SIDE, OUTDOOR = (2048, 2048), (1920, 1080)  # image sizes: the studio's, and that of TS5 and TS6
 TRAIN_NAME, TEST_NAME = re.compile(r"S([1-8]) Seq([12])"), re.compile(r"TS([1-6])")
+SETTINGS = {  # of the test sequences
+    "TS1": "Green screen", "TS2": "Green screen", "TS3": "No green screen", "TS4": "No green screen",
+    "TS5": "Outdoor", "TS6": "Outdoor",
+}  # fmt: skip
 ACTIVITIES = (  # numbered from 1
     "Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports", "Miscellaneous",
 )  # fmt: skip
