@@ -57,12 +57,13 @@ def rescore(file: Path | str, protocol: str | Protocol, data_dir: Path | str | N
 
 
 def variations(file: Path | str) -> list[Protocol]:
-    """The protocol that predictions were made under, then it with one thing changed at a time, then its relatives."""
-    meta = load(file)[1]
-    name = meta["record"]["protocol"]
+    """The protocol that predictions were made under, its relatives, and it with one thing changed at a time."""
+    name = load(file)[1]["record"]["protocol"]
     own = PROTOCOLS.get(name.partition("[")[0])
     if own is None:
         raise ConfigError(f"{file}: made under protocol {name}, which is not among {', '.join(PROTOCOLS)}")
+    kin = ("dataset", "settings", "labels", "input_2d")
+    relatives = [p for p in PROTOCOLS.values() if all(getattr(p, field) == getattr(own, field) for field in kin)]
     changes: list[dict[str, Any]] = [
         {"flip_average": not own.flip_average},
         {"zero_root": not own.zero_root},
@@ -71,9 +72,10 @@ def variations(file: Path | str) -> list[Protocol]:
         {"aggregation": "frame_mean" if own.aggregation == "action_mean" else "action_mean"},
         {"windows": "every_frame"},
     ]
-    relatives = [p for p in PROTOCOLS.values() if p.dataset == own.dataset and p.labels == own.labels]
-    every = [own, *(own.changed(**change) for change in changes), *relatives]
-    return list({p.id: p for p in every}.values())
+    found: dict[str, Protocol] = {}
+    for p in [own, *relatives, *(own.changed(**change) for change in changes)]:
+        found.setdefault(p.model_dump_json(exclude={"id", "title", "source"}), p)  # what does not change a number
+    return list(found.values())
 
 
 def rescore_all(
