@@ -17,7 +17,12 @@ def follow(interval: float = 0.5) -> None:
     """End this process soon after the pipeline that started it; does nothing by hand or on another host."""
     host, _, pid = os.environ.get(VARIABLE, "").rpartition(":")
     if host == socket.gethostname() and pid.isdigit():
-        threading.Thread(target=_watch, args=(int(pid), interval), daemon=True).start()
+        watch(int(pid), interval)
+
+
+def watch(pid: int, interval: float = 0.5) -> None:
+    """End this process soon after process `pid` of this host."""
+    threading.Thread(target=_watch, args=(pid, interval), daemon=True).start()
 
 
 def _watch(pid: int, interval: float) -> None:

@@ -55,13 +55,13 @@ def prepare(
     accept_licence: Accept = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read a dataset's own files, or generate it, and write memory-mapped arrays with an index."""
+    """Read a dataset's own files, or generate it, and write arrays with an index."""
     from posescale.data import catalog
-    from posescale.data.prepared import PreparedData
+    from posescale.data.opening import open_prepared
 
     agree(name, accept_licence)
     catalog.prepare(name, out, source, parse_settings(settings or []))
-    show(summary(PreparedData(out)), as_json, f"{name} in {out}")
+    show(summary(open_prepared(out)), as_json, f"{name} in {out}")
 
 
 @app.command()
@@ -74,17 +74,20 @@ def verify(
 ) -> None:
     """Read a prepared folder, or a dataset's original files, from end to end.
 
-    A prepared folder: digest, shapes, splits and values. Original files: known and noted hashes, then everything
-    that `data prepare` checks, without writing anything.
+    A prepared folder: digest, shapes, splits, values and images. Original files: known and noted hashes, then
+    everything that `data prepare` checks, without writing anything.
     """
     from posescale.data import catalog
+    from posescale.data.opening import open_prepared
     from posescale.data.originals import verify_originals
-    from posescale.data.verify import verify as check
+    from posescale.data.verify import verify as check_lifting
+    from posescale.data.video.verify import verify as check_video
 
     if what in catalog.datasets() and not (Path(what) / "index.json").exists():
         show([verify_originals(what, source)], as_json, f"{what}: the original files can be prepared")
-    else:
-        show(summary(check(Path(what))), as_json, f"{what}: as its index declares")
+        return
+    check = check_video if hasattr(open_prepared(Path(what)), "videos") else check_lifting
+    show(summary(check(Path(what))), as_json, f"{what}: as its index declares")
 
 
 def agree(name: str, accept: bool) -> None:
@@ -124,7 +127,9 @@ def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
 
 
 def summary(data: Any) -> list[dict[str, Any]]:
-    """One row per split of a PreparedData."""
+    """One row per split of a PreparedData or VideoData."""
+    if hasattr(data, "videos"):
+        return _video_summary(data)
     rows = []
     for split in ("train", "val", "test"):
         sequences = data.sequences(split)
@@ -133,6 +138,22 @@ def summary(data: Any) -> list[dict[str, Any]]:
                 "dataset": data.index.dataset, "split": split, "sequences": len(sequences),
                 "frames": sum(s.length for s in sequences), "subjects": len({s.subject for s in sequences}),
                 "actions": len({s.action for s in sequences}), "fps": data.index.fps, "digest": data.index.digest,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _video_summary(data: Any) -> list[dict[str, Any]]:
+    rows = []
+    for split in ("train", "val", "test"):
+        videos, people = data.videos(split), data.people[data.rows(split)]
+        rows.append(
+            {
+                "dataset": data.index.dataset, "split": split, "videos": len(videos),
+                "frames": sum(len(v.frames) for v in videos),
+                "labelled": sum(frame.labelled for v in videos for frame in v.frames),
+                "people": len(people), "joints": int(people["annotated"].sum()),
+                "detections": len(data.rows(split, "detections")), "digest": data.index.digest,
             }
         )  # fmt: skip
     return rows

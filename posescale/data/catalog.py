@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,9 +17,12 @@ from posescale import consent
 from posescale.data.card import DatasetCard
 from posescale.data.prepared import Clip, DatasetIndex, write_prepared
 from posescale.data.reading import Reading
+from posescale.data.video.prepared import RENDERED, VideoIndex, VideoPart, write_video_data
+from posescale.data.video.reading import VideoReading
 from posescale.errors import ConfigError, UnavailableError
 
 FOLDER = Path(__file__).resolve().parent
+Piece = TypeVar("Piece", Clip, VideoPart)
 
 
 @cache
@@ -69,8 +72,8 @@ def missing(id: str, source: Path | None = None, settings: dict[str, Any] | None
 
 def prepare(
     id: str, out: Path | str, source: Path | str | None = None, settings: dict[str, Any] | None = None
-) -> DatasetIndex:
-    """Prepare a dataset: read its source clip by clip and write a folder in the prepared format.
+) -> DatasetIndex | VideoIndex:
+    """Prepare a dataset: read its source piece by piece and write a folder in its task's prepared format.
 
     Args:
         id: of the dataset.
@@ -84,15 +87,24 @@ def prepare(
         ConfigError: an unknown setting, or a value out of range.
         DataError: a damaged source file, or `out` cannot be written.
     """
+    card, module, chosen = dataset_card(id), reader(id), check_settings(id, settings)
+    out = Path(out).expanduser()
+    fields = {"dataset": id, "protocol": card.protocols[0], "settings": chosen.model_dump()}
+    if hasattr(module, "render"):  # generated frames are made beside `out` and move into it
+        rendered = module.render(out, chosen)
+        reading = module.read(rendered, chosen)
+        fields |= reading.index_fields() | {"root": RENDERED}
+        return write_video_data(out, with_progress(reading.videos, reading.total, id), rendered=rendered, **fields)
     reading = open_reading(id, source, settings)
-    fields = {
-        "dataset": id, "protocol": dataset_card(id).protocols[0],
-        "settings": check_settings(id, settings).model_dump(),
-    }  # fmt: skip
-    return write_prepared(Path(out).expanduser(), with_progress(reading, id), **(fields | reading.index_fields()))
+    fields |= reading.index_fields()
+    if isinstance(reading, VideoReading):
+        return write_video_data(out, with_progress(reading.videos, reading.total, id), **fields)
+    return write_prepared(out, with_progress(reading.clips, reading.total, id), **fields)
 
 
-def open_reading(id: str, source: Path | str | None = None, settings: dict[str, Any] | None = None) -> Reading:
+def open_reading(
+    id: str, source: Path | str | None = None, settings: dict[str, Any] | None = None
+) -> Reading | VideoReading:
     """Open a dataset's original files for reading; arguments and errors as in `prepare`."""
     card, module = dataset_card(id), reader(id)
     chosen = check_settings(id, settings)
@@ -119,7 +131,7 @@ def check_settings(id: str, values: dict[str, Any] | None = None) -> BaseModel:
         raise ConfigError(f"settings of {id}: {wrong}. There are: {known}") from error
 
 
-def with_progress(reading: Reading, title: str) -> Iterator[Clip]:
-    """The clips, with a progress bar on stderr where that is a terminal."""
+def with_progress(pieces: Iterator[Piece], total: int, title: str) -> Iterator[Piece]:
+    """The pieces, with a progress bar on stderr where that is a terminal."""
     console = Console(stderr=True)
-    return iter(track(reading.clips, title, reading.total, console=console, disable=not console.is_terminal))
+    return iter(track(pieces, title, total, console=console, disable=not console.is_terminal))

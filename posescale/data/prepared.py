@@ -19,8 +19,6 @@ dataset is disk, not RAM.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from posescale.data.folders import replaced_folder
 from posescale.errors import DataError
 
 Split = Literal["train", "val", "test"]
@@ -162,45 +161,10 @@ def write_prepared(folder: Path, clips: Iterable[Clip], **index_fields: Any) -> 
             `folder` holds something else than prepared data, or cannot be written. Nothing is left behind and an
             earlier folder stays as it was.
     """
-    folder = Path(folder).resolve()
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    try:
-        _check_place(folder)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with replaced_folder(Path(folder), {"index.json", *(f"{name}.npy" for name in ARRAYS)}) as partial:
         index = _write_parts(partial, clips, index_fields)
         (partial / "index.json").write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        _replace(folder, partial)
-    except OSError as error:
-        what = f"{error.strerror or error} ({error.filename or folder})"
-        raise DataError(f"{folder}: could not be written: {what}. Choose another folder, or make room") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return index
-
-
-def _check_place(folder: Path) -> None:
-    """Refuse to replace anything but prepared data, whole or damaged: all that is in the folder would be deleted."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file; prepared data need a folder of their own")
-    own = {"index.json", *(f"{name}.npy" for name in ARRAYS)}
-    foreign = sorted(p.name for p in folder.iterdir() if p.name not in own) if folder.is_dir() else []
-    if foreign:
-        raise DataError(f"{folder}: holds {foreign[0]}, so it is not replaced; choose a folder of its own")
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Move `partial` to `folder`; an earlier one steps aside first, so that no moment leaves half of either."""
-    aside = partial.with_name(f"{partial.name}.old")
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        partial.rename(folder)
-    except BaseException:
-        if aside.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_parts(partial: Path, clips: Iterable[Clip], index_fields: dict[str, Any]) -> DatasetIndex:

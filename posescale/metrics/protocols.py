@@ -229,3 +229,51 @@ PROTOCOLS = {
         ),
     ]
 }
+
+
+class VideoProtocol(BaseModel):
+    """How a model of 2D pose in video is fed and scored. Boxes of different origin never share a column.
+
+    Attributes:
+        id: its name in records and tables.
+        boxes: whose boxes the crops are made from.
+        metric: poseval's average precision, or JHMDB's PCK.
+        unit: of the reported scores.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    title: str
+    boxes: Literal["gt", "detector"]
+    metric: Literal["poseval_ap", "jhmdb_pck"]
+    unit: Literal["percent"] = "percent"
+    source: str
+
+
+VIDEO_PROTOCOLS = {
+    p.id: p
+    for p in [
+        VideoProtocol(
+            id="posetrack_gt_boxes",
+            title="PoseTrack AP from ground-truth boxes",
+            boxes="gt",
+            metric="poseval_ap",
+            source="poseval; boxes of the annotations",
+        ),
+        VideoProtocol(
+            id="posetrack_detector_boxes",
+            title="PoseTrack AP from detected boxes",
+            boxes="detector",
+            metric="poseval_ap",
+            source="poseval; the DCPose line's protocol (box score 0.2 or more)",
+        ),
+        VideoProtocol(
+            id="jhmdb_gt_boxes",
+            title="JHMDB PCK from the boxes of the puppet masks",
+            boxes="gt",
+            metric="jhmdb_pck",
+            source="LSTM Pose Machines; mmpose",
+        ),
+    ]
+}

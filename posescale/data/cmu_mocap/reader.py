@@ -59,13 +59,21 @@ def read(source: Path | None, settings: Settings) -> Reading:
     lacking = missing(source)
     if lacking:
         raise DataError(f"cmu_mocap: {lacking}; `posescale datasets` says how to get it")
-    folder = source_folder("cmu_mocap", source)
-    count, trials = _extract(folder) if _is_extract(folder) else _originals(folder)
-    return Reading(count * settings.cameras, _seen(trials, settings), FPS, ACKNOWLEDGEMENT)
+    count, found = _trials(source_folder("cmu_mocap", source))
+    return Reading(count * settings.cameras, _seen(found, settings), FPS, ACKNOWLEDGEMENT)
 
 
-def _seen(trials: Iterator[Trial], settings: Settings) -> Iterator[Clip]:
-    for trial in trials:
+def trials(source: Path | None) -> Iterator[Trial]:
+    """The recordings themselves, before any camera; as `read` otherwise."""
+    return _trials(source_folder("cmu_mocap", source))[1]
+
+
+def _trials(folder: Path) -> tuple[int, Iterator[Trial]]:
+    return _extract(folder) if _is_extract(folder) else _originals(folder)
+
+
+def _seen(found: Iterator[Trial], settings: Settings) -> Iterator[Clip]:
+    for trial in found:
         yield from views(trial, settings)
 
 
@@ -73,12 +81,12 @@ def _extract(folder: Path) -> tuple[int, Iterator[Trial]]:
     index = read_index(folder)
     arrays = open_arrays(folder, index)
 
-    def trials() -> Iterator[Trial]:
+    def found() -> Iterator[Trial]:
         with arrays:
             for t in index.trials:
                 yield Trial(t.id, t.subject, t.action, t.split, read_trial(arrays, t, folder / ARRAYS))
 
-    return len(index.trials), trials()
+    return len(index.trials), found()
 
 
 def _originals(folder: Path) -> tuple[int, Iterator[Trial]]:
@@ -89,13 +97,13 @@ def _originals(folder: Path) -> tuple[int, Iterator[Trial]]:
         raise DataError(f"{folder}: trial {', '.join(double)} is there more than once; give the folder of one copy")
     skeletons: dict[Path, Skeleton] = {}
 
-    def trials() -> Iterator[Trial]:
+    def found() -> Iterator[Trial]:
         for amc, asf in pairs:
             if asf not in skeletons:
                 skeletons[asf] = read_asf(asf)
             yield original(amc, skeletons[asf])
 
-    return len(pairs), trials()
+    return len(pairs), found()
 
 
 def _skeleton_of(amc: Path) -> Path:
