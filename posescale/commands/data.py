@@ -26,6 +26,7 @@ def fetch(
 
     Files are compared with their published hashes, or with those of the first download (fetched.json).
     """
+    from posescale.data.catalog import dataset_card
     from posescale.data.fetch import fetch as bring
     from posescale.data.fetch import folder_for
 
@@ -38,7 +39,9 @@ def fetch(
         "brought": len(brought),
         "bytes": sum(p.stat().st_size for p in brought),
     }
-    show([row], as_json, f"{name} is complete in {folder}")
+    show([row], as_json, f"{name}: everything that a program can fetch is in {folder}")
+    if note := dataset_card(name).fetch.note:
+        typer.echo(" ".join(note.split()), err=True)
 
 
 @app.command()

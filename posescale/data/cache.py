@@ -8,6 +8,7 @@ from typing import Any
 
 import platformdirs
 
+from posescale import lockfile
 from posescale.cards import folder_digest
 from posescale.data import catalog
 from posescale.data.prepared import PreparedData
@@ -45,6 +46,11 @@ def _files(id: str, source: Path | None) -> list[tuple[str, int, int]]:
     folder = source_folder(id, source)
     if folder is None or not folder.is_dir():
         return []
-    named = getattr(catalog.reader(id), "sources", lambda place: [p for p in place.iterdir() if p.is_file()])
+    named = getattr(catalog.reader(id), "sources", _visible)
     stats = [(path, path.stat()) for path in sorted(named(folder))]
     return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The files right in a folder, without notes on them."""
+    return [path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.name != lockfile.NAME]

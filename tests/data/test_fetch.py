@@ -242,3 +242,31 @@ def test_the_card_of_cmu_names_every_labelled_trial_with_its_skeleton():
     trials = {trial for trials in ACTIONS.values() for trial in trials if trial[0].isdigit()}
     subjects = {trial.split("_")[0] for trial in trials}
     assert names == {f"{t.split('_')[0]}/{t}.amc" for t in trials} | {f"{s}/{s}.asf" for s in subjects}
+
+
+def test_the_cache_sees_a_changed_file_deep_in_the_folder_and_no_notes(give_card, folder, monkeypatch, tmp_path):
+    import os
+
+    import platformdirs
+
+    from posescale.data import cache
+
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda _: str(tmp_path / "cache"))
+    with FileServer(files=FILES) as server:
+        give_card(server.url, dict.fromkeys(FILES, {}))
+        fetch.fetch("cmu_mocap", pause=lambda _: None)
+    first = cache.prepared("cmu_mocap")
+    lockfile.record(folder, "07/07.asf", "again")
+    assert cache.prepared("cmu_mocap") == first
+    os.utime(folder / "07/07_03.amc", (1, 1))
+    assert cache.prepared("cmu_mocap") != first
+
+
+def test_what_is_left_to_a_person_is_said_after_a_fetch(give_card, monkeypatch):
+    with FileServer(files=FILES) as server:
+        give_card(server.url, dict.fromkeys(FILES, {}))
+        card = catalog.dataset_card("cmu_mocap")
+        noted = card.model_copy(update={"fetch": card.fetch.model_copy(update={"note": "The rest by hand."})})
+        monkeypatch.setattr(catalog, "_cards", lambda: {"cmu_mocap": noted})
+        done = _command("fetch", "cmu_mocap")
+    assert done.exit_code == 0 and "The rest by hand." in done.output
