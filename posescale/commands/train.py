@@ -30,6 +30,9 @@ def train(
     study: Annotated[str, typer.Option(help="Name of the study, for the record.")] = "",
     threads: Annotated[int, typer.Option(help="Threads torch may use.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    devices: Annotated[int, typer.Option(help="Processes that share each batch, one device each.")] = 1,
+    start: Annotated[Path | None, typer.Option(help="Pretrained weights, for a recipe that starts from them.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that read clips ahead.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a lifting model; interrupted or killed, the same command goes on after the last finished epoch."""
@@ -38,7 +41,10 @@ def train(
     if (task := component(name).card.task) != "lifting":
         raise ConfigError(f"{name} is a {task} component; only lifting models are trained here")
     chosen = changed(resolve_recipe(name, recipe), changes or [])
-    record = fit(name, data, frames, seed, chosen, out, threads, device, study=study)
+    record = fit(
+        name, data, frames, seed, chosen, out, threads, device, study=study, devices=devices, start=start,
+        workers=workers,
+    )  # fmt: skip
     if record.status != "ok":
         sys.exit(f"posescale: {name} T={frames} seed={seed}: {record.status}: {record.reason}; see {out}/history.csv")
     show([_row(record, out)], as_json)
@@ -59,8 +65,10 @@ def changed(recipe: "Recipe", texts: list[str]) -> "Recipe":
 
 def _row(record: "Record", out: Path) -> dict[str, Any]:
     values = {value.name: value.value for value in record.values}
+    units = {value.name: value.unit for value in record.values}
     return {
         "model": record.variant, "frames": record.frames, "seed": record.seed, "epochs": int(values["epochs"]),
         "steps": int(values["steps"]), "seconds": values["seconds"], "loss": values["loss"],
-        "val_mpjpe_mm": values["val_mpjpe"], "best_epoch": int(values["best_epoch"]), "out": str(out),
+        "val_mpjpe": values.get("val_mpjpe"), "val_unit": units.get("val_mpjpe"),
+        "best_epoch": int(values.get("best_epoch", 0)) or None, "out": str(out),
     }  # fmt: skip

@@ -59,9 +59,12 @@ def reader(id: str) -> ModuleType:
     return importlib.import_module(f"posescale.data.{dataset_card(id).id}.reader")
 
 
-def missing(id: str, source: Path | None = None) -> str:
-    """What keeps a dataset from being prepared on this machine; empty when nothing does."""
-    return reader(id).missing(source)
+def missing(id: str, source: Path | None = None, settings: dict[str, Any] | None = None) -> str:
+    """What keeps a dataset from being prepared on this machine (with these settings); empty when nothing does."""
+    module = reader(id)
+    if settings is None or not hasattr(module, "missing_for"):
+        return module.missing(source)
+    return module.missing_for(source, check_settings(id, settings))
 
 
 def prepare(

@@ -4,6 +4,7 @@ A reader is `posescale/data/<id>/reader.py` with
 
     Settings                        a pydantic model that refuses unknown keys
     missing(source) -> str          why it cannot be read on this machine; empty when it can
+    missing_for(source, settings) -> str    optional: the same, where what is needed depends on the settings
     read(source, settings) -> Reading
     sources(folder) -> [Path]       optional: the files it may read, where they lie deeper than the folder itself
 """

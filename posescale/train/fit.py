@@ -1,86 +1,29 @@
 """Training a lifting model: one call, one folder of results, the same result after a kill and restart."""
 
-import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from posescale.cards import ROOT, Component, component, folder_digest
+from posescale.cards import component
 from posescale.data.prepared import PreparedData
-from posescale.data.windows import ClipWindows, collate
 from posescale.errors import ConfigError
-from posescale.models import create_model
 from posescale.recipes import Recipe
 from posescale.records import Record
 from posescale.train import results
-from posescale.train.module import Diverged, Interrupted, Skeleton, Training
+from posescale.train.module import Diverged, Interrupted, Training
 from posescale.train.progress import progress_callbacks
 from posescale.train.resume import ResumeStore, exclusive
-from posescale.train.sampler import EpochBatches
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: everything its result depends on, and the name of the study it belongs to."""
-
-    model: str
-    data: PreparedData
-    frames: int
-    seed: int
-    recipe: Recipe
-    threads: int = 1
-    device: str = "cpu"
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    study: str = ""
-
-    @property
-    def component(self) -> Component:
-        """The card and folder of the model."""
-        return component(self.model)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The network's constructor arguments."""
-        return self.component.parameters | dict(self.overrides) | {"frames": self.frames}
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of model, data, code and settings: states are resumed only by a run with the same one."""
-        code = [folder_digest(ROOT / "posescale" / part) for part in ("train", "ops", "layers", "data")]
-        settings = [self.model, self.component.digest, self.parameters, self.seed, self.recipe.model_dump()]
-        place = [self.data.index.digest, self.device, self.threads, torch.__version__]
-        return sha256(json.dumps([code, settings, place], sort_keys=True).encode()).hexdigest()[:12]
-
-    def build(self) -> nn.Module:
-        """The untrained model; its weights depend on the seed and the constructor's arguments alone."""
-        torch.manual_seed(self.seed)
-        model = create_model(self.model, **(dict(self.overrides) | {"frames": self.frames}))
-        return model.double() if self.recipe.precision == "64-true" else model
-
-    def loaders(self, epoch: int) -> tuple[DataLoader, DataLoader]:
-        """Batches of training windows, from `epoch` on, and of validation windows; the test split is not opened."""
-        recipe, stride = self.recipe, self.recipe.stride or max(1, self.frames // 3)
-        train = ClipWindows(self.data, "train", self.frames, stride)
-        val = ClipWindows(self.data, "val", self.frames, self.frames)
-        steps = recipe.steps_per_epoch and recipe.steps_per_epoch * recipe.accumulate
-        batches = EpochBatches(len(train), recipe.batch, self.seed, steps, epoch)
-        return (
-            DataLoader(train, batch_sampler=batches, collate_fn=collate),
-            DataLoader(val, batch_size=recipe.batch, collate_fn=collate),
-        )
+from posescale.train.run import Run
+from posescale.train.team import READY, Team, assembled
 
 
 def resolve_recipe(model: str, recipe: Recipe | str) -> Recipe:
@@ -108,8 +51,12 @@ def fit(
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
     study: str = "",
+    devices: int = 1,
+    start: Path | str | None = None,
+    workers: int = 0,
 ) -> Record:
-    """Train a lifting model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`.
+    """Train a lifting model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`;
+    without validation data there is no best epoch, and no weights-val-best.pt.
 
     The state is kept in out/resume at the end of every epoch and taken up by the next call with the same arguments;
     on the CPU the result is the same bit for bit as that of an uninterrupted run. A run that diverges writes its
@@ -126,13 +73,16 @@ def fit(
         device: cpu or cuda.
         overrides: further constructor arguments of the model.
         study: noted in the record.
+        devices: how many processes train together, each on a device of its own; batches are shared among them.
+        start: file of the weights to start from, where the recipe starts from pretrained ones.
+        workers: processes that read ahead; 0 reads in between. The result is the same.
 
     Returns:
         the record, of kind `training`.
 
     Raises:
         ConfigError: an argument is out of range, the recipe does not exist or does not suit the data.
-        DataError: the data cannot be read, or has no windows of `frames` frames to train or validate on.
+        DataError: the data cannot be read, or has no windows of `frames` frames to train on.
         UnavailableError: no such model or device, or another process trains into `out`.
         Interrupted: a signal ended the training early; nothing but the resume state was written.
     """
@@ -140,46 +90,84 @@ def fit(
     if (task := component(model_name).card.task) != "lifting":
         raise ConfigError(f"{model_name} is a {task} component; only lifting models are trained here")
     recipe = resolve_recipe(model_name, recipe)
-    run = Run(model_name, PreparedData(data_dir), frames, seed, recipe, threads, device, overrides or {}, study)
+    run = Run(
+        model_name, PreparedData(data_dir), frames, seed, recipe, threads, device, devices, overrides or {},
+        Path(start) if start else None, study, workers,
+    )  # fmt: skip
     _check(run)
     with exclusive(out), _computing(run):
         results.clear(out)
         store = ResumeStore(out / "resume" / run.key)
         state = store.load()
-        index = run.data.index
-        skeleton = Skeleton(index.parents.index(-1), index.left, index.right)
-        training = Training(run.build(), run.recipe, skeleton, run.seed, store)
+        training = Training(run.build(), run.recipe, run.ruler(), run.seed, store)
+        _check_batch_norm(run, training.model)
         if state:
             training.restore(state)
-        status, reason = _train(run, training)
+        status, reason = "ok", ""
+        if training.progress.epochs < recipe.epochs:
+            status, reason = _train(run, training)
         return results.write(out, training, run, status, reason)
 
 
+def help_with(team: Team, job: dict[str, Any]) -> None:
+    """Train along with the process that leads; nothing is written.
+
+    Args:
+        team: with this process's place.
+        job: `run`, and the `store` folder of its states.
+    """
+    run = Run.from_job(job["run"])
+    with _computing(run):
+        training = Training(run.build(), run.recipe, run.ruler(), run.seed, None, team)
+        if state := ResumeStore(Path(job["store"])).load():
+            training.restore(state)
+        sys.stdout.write(f"{READY}\n")
+        sys.stdout.flush()
+        _epochs(run, training)
+
+
 def _check(run: Run) -> None:
-    for name, least in (("frames", 1), ("seed", 0), ("threads", 1)):
+    for name, least in (("frames", 1), ("seed", 0), ("threads", 1), ("devices", 1), ("workers", 0)):
         if getattr(run, name) < least:
             raise ConfigError(f"{name} must be {least} or more, found {getattr(run, name)}")
     if "frames" in run.overrides:
         raise ConfigError("frames is given twice: leave it out of the model's own settings")
-    results.check_device(run.device)
+    kind, _, number = run.device.partition(":")
+    if run.devices > 1 and number:
+        raise ConfigError(f"device {run.device} is one device, and {run.devices} are asked for; give {kind} alone")
+    for place in [run.device] if kind == "cpu" or number else [f"{kind}:{n}" for n in range(run.devices)]:
+        results.check_device(place)
+    if run.sized.batch < run.devices:
+        raise ConfigError(f"a batch of {run.sized.batch} clips cannot be shared by {run.devices} processes")
+    if (run.recipe.start == "pretrained") != (run.start is not None):
+        wants = "starts from pretrained weights: give their file" if run.start is None else "starts at random, found"
+        raise ConfigError(f"the recipe {wants} {run.start or '(--start)'}. {run.recipe.note}")
+    if run.rules.dataset not in ("", run.data.index.dataset):
+        raise ConfigError(
+            f"the recipe's labels are those of {run.rules.id}, a protocol of {run.rules.dataset}; {run.data.folder} "
+            f"holds {run.data.index.dataset}: choose another recipe, or its protocol (--set protocol=...)"
+        )
+
+
+def _check_batch_norm(run: Run, model: nn.Module) -> None:
+    if run.devices == 1 or not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return
+    if run.recipe.batch_norm == "one_process":
+        raise ConfigError(
+            f"{run.model} has batch norms, so {run.devices} processes that normalise by their own clips train another "
+            "model than one process does. Say which is meant: batch_norm=per_process, or batch_norm=synchronised on "
+            "GPUs (--set)"
+        )
+    if run.recipe.batch_norm == "synchronised" and run.device == "cpu":
+        raise ConfigError("batch_norm=synchronised needs GPUs; on the CPU only batch_norm=per_process can be had")
 
 
 def _train(run: Run, training: Training) -> tuple[str, str]:
-    """Run the epochs that are left; how it ended: status and reason."""
-    done = training.progress.epochs
-    train, val = run.loaders(done)
-    trainer = L.Trainer(
-        accelerator=run.device.partition(":")[0], devices=1, precision=run.recipe.precision,
-        max_epochs=run.recipe.epochs, accumulate_grad_batches=run.recipe.accumulate,
-        gradient_clip_val=run.recipe.gradient_clip, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
-        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
-        callbacks=progress_callbacks(),
-    )  # fmt: skip
-    # Lightning's own resume skips hooks in the first epoch; a loop that simply starts at epoch `done` does not.
-    trainer.fit_loop.epoch_progress.current.processed = trainer.fit_loop.epoch_progress.current.completed = done
+    """Run the epochs that are left, with helpers where there are several devices; how it ended: status and reason."""
+    job = {"run": run.job(), "store": str(training.store.folder.resolve())} if run.devices > 1 else {}
     try:
-        if done < run.recipe.epochs:
-            trainer.fit(training, train, val)
+        with assembled(run.devices, job) as training.team:
+            _epochs(run, training)
     except Diverged as error:
         return "crashed", str(error)
     except torch.OutOfMemoryError as error:
@@ -187,6 +175,25 @@ def _train(run: Run, training: Training) -> tuple[str, str]:
     if training.progress.epochs < run.recipe.epochs:
         raise Interrupted(f"stopped after epoch {training.progress.epochs}; the same command goes on from there")
     return "ok", ""
+
+
+def _epochs(run: Run, training: Training) -> None:
+    """This process's part of the epochs that are left."""
+    done, team = training.progress.epochs, training.team
+    train, val = run.loaders(done, team)
+    kind, _, number = run.device.partition(":")
+    trainer = L.Trainer(
+        accelerator=kind, devices=[int(number)] if number and kind != "cpu" else run.devices,
+        strategy=team.strategy(kind), precision=run.recipe.precision,
+        sync_batchnorm=team.world > 1 and run.recipe.batch_norm == "synchronised",
+        max_epochs=run.recipe.epochs, accumulate_grad_batches=run.recipe.accumulate,
+        gradient_clip_val=run.recipe.gradient_clip, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
+        callbacks=progress_callbacks() if team.rank == 0 else [],
+    )  # fmt: skip
+    # Lightning's own resume skips hooks in the first epoch; a loop that simply starts at epoch `done` does not.
+    trainer.fit_loop.epoch_progress.current.processed = trainer.fit_loop.epoch_progress.current.completed = done
+    trainer.fit(training, train, val)
 
 
 @contextmanager

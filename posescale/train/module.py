@@ -9,16 +9,15 @@ from typing import Any
 import lightning as L
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from posescale import ops
-from posescale.data.windows import mirror
 from posescale.errors import ConfigError, PosescaleError
 from posescale.recipes import Recipe
 from posescale.train import losses
-from posescale.train.sampler import MODEL, flips, stream
-
-MM = 1000.0  # prepared poses are in metres
+from posescale.train.sampler import MODEL, EpochBatches, stream
+from posescale.train.team import Team
 
 
 class Diverged(PosescaleError):
@@ -30,12 +29,18 @@ class Interrupted(PosescaleError):
 
 
 @dataclass(frozen=True)
-class Skeleton:
-    """What training must know of the joints: the root's index and the pairs that a mirror exchanges."""
+class Ruler:
+    """How validation measures: the joint that is set to zero first, and the unit.
+
+    Attributes:
+        root: its index.
+        scale: of one label unit.
+        unit: mm, or `screen`, half the image's width, where the labels alone do not lead to millimetres.
+    """
 
     root: int
-    left: list[int]
-    right: list[int]
+    scale: float = 1000.0
+    unit: str = "mm"
 
 
 @dataclass
@@ -43,11 +48,12 @@ class Progress:
     """What a run has done so far; part of the state it resumes from.
 
     Attributes:
-        history: one row per finished epoch: epoch (from 1), lr, loss, val_mpjpe (mm).
+        history: one row per finished epoch: epoch (from 1), lr, loss, val_mpjpe (in the ruler's unit; None without
+            validation data).
         steps: optimiser steps.
         clips: clips shown to the model.
         seconds: spent in training and validation, over all processes that worked on the run.
-        best_epoch: the epoch with the smallest val_mpjpe.
+        best_epoch: the epoch with the smallest val_mpjpe; 0 while there is none.
         backends: operator -> back end that ran in the model's forward pass.
     """
 
@@ -93,22 +99,43 @@ def warmed_average(decay: float) -> Callable[[list[torch.Tensor], list[torch.Ten
     return update
 
 
+def norm_momentum(recipe: Recipe, epoch: int) -> float:
+    """Batch norms' momentum in an epoch, counted from 0: from the recipe's first value towards its last one, which the
+    epoch after the last would have (VideoPose3D).
+    """
+    first, last = recipe.norm_momentum
+    return first * (last / first) ** (epoch / recipe.epochs)
+
+
+def set_norm_momentum(model: nn.Module, momentum: float) -> None:
+    """Let all batch norms of a model follow their batches by this momentum."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
+
+
 class Training(L.LightningModule):
-    """Trains a lifting model by a recipe; the learning rate, the flips and the model's own randomness are functions
-    of seed, epoch and step alone.
+    """Trains a lifting model by a recipe; the learning rate and the model's own randomness are functions of seed,
+    epoch and process alone.
 
     Args:
         model: maps (B, T, J, 3) to (B, T, J, 3) or (B, 1, J, 3).
         recipe: losses, optimiser, schedule.
-        skeleton: of the data.
+        ruler: of the validation error.
         seed: of the run.
-        store: has `save(state)`, called at the end of every epoch.
+        store: has `save(state, epoch)`, called at the end of every epoch by the first process.
+        team: the processes that train together.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, skeleton: Skeleton, seed: int, store: Any) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, ruler: Ruler, seed: int, store: Any, team: Team | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.recipe, self.skeleton, self.seed, self.store = model, recipe, skeleton, seed, store
+        self.model, self.recipe, self.ruler, self.seed, self.store = model, recipe, ruler, seed, store
+        self.team = team or Team()
         self.average = AveragedModel(model, multi_avg_fn=warmed_average(recipe.ema)) if recipe.ema else None
+        if self.average is not None:
+            self.average.requires_grad_(False)
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
         self._saved: dict[str, Any] = {}
@@ -120,7 +147,10 @@ class Training(L.LightningModule):
 
     def figures(self) -> str:
         """Loss and validation error of the epoch at hand, in words."""
-        return f"loss {self._loss_sum / self._clips:.4g}, validation {MM * self._error_sum / self._frames:.1f} mm"
+        if not self._frames:
+            return f"loss {self._loss_sum / self._clips:.4g}"
+        error = self.ruler.scale * self._error_sum / self._frames
+        return f"loss {self._loss_sum / self._clips:.4g}, validation {error:.4g} {self.ruler.unit}"
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the kept model's state_dict, on the CPU."""
@@ -147,32 +177,45 @@ class Training(L.LightningModule):
             self.trainer.precision_plugin.load_state_dict(self._saved["scaler"])
             self._saved = {}
 
+    @property
+    def batches(self) -> EpochBatches:
+        """The sampler that training draws from."""
+        return self.trainer.train_dataloader.batch_sampler
+
     def on_train_epoch_start(self) -> None:
-        """Set what depends on the epoch: order of the windows, the model's random numbers, learning rate."""
-        epoch = self.current_epoch
-        self.trainer.train_dataloader.batch_sampler.set_epoch(epoch)
-        torch.manual_seed(int(stream(MODEL, self.seed, epoch).integers(2**63)))
+        """Set what depends on the epoch: order of the windows, the model's random numbers, learning rate, momentum."""
+        epoch, recipe = self.current_epoch, self.recipe
+        self.batches.set_epoch(epoch)
+        place = (epoch, self.team.rank) if self.team.rank else (epoch,)
+        torch.manual_seed(int(stream(MODEL, self.seed, *place).integers(2**63)))
         for group in self.optimizers().param_groups:
-            group["lr"] = self.recipe.lr * self.recipe.lr_decay**epoch
+            group["lr"] = recipe.lr * recipe.lr_decay**epoch
+        if recipe.norm_momentum:
+            set_norm_momentum(self.model, norm_momentum(recipe, epoch))
         self._loss_sum, self._clips = 0.0, 0
+        self._error_sum, self._frames = 0.0, 0
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], step: int) -> torch.Tensor:
-        """The loss of one batch.
+        """The loss of one batch, weighted so that the gradient is that of the mean over the step's clips.
 
         Raises:
-            Diverged: it is not finite.
+            Diverged: it is not finite, in any process.
         """
-        inputs, targets = self._flipped(batch, step)
+        inputs, targets = batch
         with ops.ran() as backends:
             pred = self.model(inputs)
         self.progress.backends.update(backends)
         loss = losses.total(pred, answered(targets, pred.shape[1]), self.recipe.losses)
-        value = float(loss.detach())
+        clips = self.batches.clips(step)
+        mean = self.team.mean(loss.detach() * self.batches.share(step))
+        value = float(mean)
         if not math.isfinite(value):
             raise Diverged(f"the loss became {value} in epoch {self.current_epoch + 1}, batch {step + 1}")
-        self._loss_sum += value * len(inputs)
-        self._clips += len(inputs)
-        return loss
+        self._loss_sum += value * clips
+        self._clips += clips
+        if self.recipe.objective == "half_squared_loss":
+            loss = mean * loss
+        return self.batches.share(step, self.recipe.accumulate) * loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """One step, then the averaged weights follow."""
@@ -181,15 +224,15 @@ class Training(L.LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin a new mean."""
-        self._error_sum, self._frames = 0.0, 0
+    def on_validation_start(self) -> None:
+        """Give all processes the first one's buffers: batch norms count by process, and the first's are kept."""
+        self.team.share_buffers(self)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], step: int) -> None:
         """Add the errors of one batch: distance to the target with the root at zero, no flip averaging."""
         inputs, targets = batch
         pred = self.scored(inputs).clone()
-        pred[:, :, self.skeleton.root] = 0
+        pred[:, :, self.ruler.root] = 0
         error = torch.linalg.vector_norm(pred.double() - answered(targets, pred.shape[1]).double(), dim=-1).mean(-1)
         self._error_sum += float(error.sum())
         self._frames += error.numel()
@@ -204,19 +247,31 @@ class Training(L.LightningModule):
             "epoch": self.current_epoch + 1,
             "lr": self.recipe.lr * self.recipe.lr_decay**self.current_epoch,
             "loss": self._loss_sum / self._clips,
-            "val_mpjpe": MM * self._error_sum / self._frames,
+            "val_mpjpe": self._validated(),
         }
-        if not math.isfinite(row["val_mpjpe"]):
-            raise Diverged(f"the validation error became {row['val_mpjpe']} after epoch {row['epoch']}")
-        best = min((r["val_mpjpe"] for r in self.progress.history), default=math.inf)
+        best = min((r["val_mpjpe"] for r in self.progress.history if self.best), default=math.inf)
         self.progress.history.append(row)
-        if row["val_mpjpe"] < best:
+        if row["val_mpjpe"] is not None and row["val_mpjpe"] < best:
             self.best, self.progress.best_epoch = self.weights(), row["epoch"]
         now = time.monotonic()
         self.progress.seconds += now - self._since
         self._since = now
         self.progress.clips += self._clips
-        self.store.save(self._state(), self.progress.epochs)
+        if self.team.rank == 0:
+            self.store.save(self._state(), self.progress.epochs)
+
+    def _validated(self) -> float | None:
+        """The epoch's validation error in the ruler's unit; None without validation data.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        error, frames = self.team.sum(self._error_sum, self._frames)
+        if not frames:
+            return None
+        if not math.isfinite(error):
+            raise Diverged(f"the validation error became {error} after epoch {self.current_epoch + 1}")
+        return self.ruler.scale * error / frames
 
     # --- resuming -------------------------------------------------------------------------------------------------
 
@@ -237,12 +292,3 @@ class Training(L.LightningModule):
             self.average.load_state_dict(state["average"])
         self.best, self.progress = state["best"], Progress(**state["progress"])
         self._saved = state
-
-    def _flipped(self, batch: tuple[torch.Tensor, torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = flips(self.seed, self.current_epoch, step, len(batch[0]), self.recipe.flip)
-        if not chosen.any():
-            return batch
-        where = torch.from_numpy(chosen).to(batch[0].device)[:, None, None, None]
-        left, right = self.skeleton.left, self.skeleton.right
-        inputs, targets = (torch.where(where, mirror(poses, left, right), poses) for poses in batch)
-        return inputs, targets

@@ -12,14 +12,13 @@ import torch
 from posescale import records
 from posescale.checkpoints import save_weights
 from posescale.errors import UnavailableError
-from posescale.metrics.protocols import protocol
 from posescale.provenance import fingerprint
 from posescale.records import Record, Value
 from posescale.train.module import Training
 from posescale.train.resume import write_bytes
 
 if TYPE_CHECKING:
-    from posescale.train.fit import Run
+    from posescale.train.run import Run
 
 WEIGHTS = {"last": "weights-last.pt", "val-best": "weights-val-best.pt"}
 DTYPES = {"32-true": "float32", "64-true": "float64", "bf16-mixed": "bfloat16", "16-mixed": "float16"}
@@ -71,11 +70,13 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
         "recipe": run.recipe.model_dump(), "data_digest": run.data.index.digest,
-        "component_digest": run.component.digest, "labels": protocol(run.data.index.protocol).labels,
+        "component_digest": run.component.digest, "protocol": run.rules.id, "labels": run.rules.labels,
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
     digests = {}
     for selection, name in WEIGHTS.items():
+        if not epochs[selection]:  # no validation data, so no best epoch
+            continue
         if selection == "val-best":
             training.scored.load_state_dict(training.best)
         save_weights(out / name, training.scored, meta | {"epoch": epochs[selection], "selection": selection})
@@ -92,21 +93,25 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
         Value(name="clips", value=progress.clips, unit="clips"),
         Value(name="seconds", value=progress.seconds, unit="s", better="lower"),
     ]
+    scores = [row["val_mpjpe"] for row in history if row["val_mpjpe"] is not None]
     if history:
-        best = min(row["val_mpjpe"] for row in history)
+        values.append(Value(name="loss", value=history[-1]["loss"], unit="", better="lower"))
+    if scores:
         values += [
-            Value(name="loss", value=history[-1]["loss"], unit="", better="lower"),
-            Value(name="val_mpjpe", value=history[-1]["val_mpjpe"], unit="mm", better="lower"),
-            Value(name="val_mpjpe_best", value=best, unit="mm", better="lower"),
+            Value(name="val_mpjpe", value=scores[-1], unit=training.ruler.unit, better="lower"),
+            Value(name="val_mpjpe_best", value=min(scores), unit=training.ruler.unit, better="lower"),
             Value(name="best_epoch", value=progress.best_epoch, unit="epochs"),
         ]
     return Record(
         kind="training", component=run.component.card.id, variant=run.model, digest=run.component.digest,
-        study=run.study, dataset=index.dataset, protocol=index.protocol, data_digest=index.digest,
-        weights_digest=digests.get("last"), frames=run.frames, batch=run.recipe.batch,
+        study=run.study, dataset=index.dataset, protocol=run.rules.id, data_digest=index.digest,
+        weights_digest=digests.get("last"), frames=run.frames, batch=run.sized.batch,
         dtype=DTYPES[run.recipe.precision], mode="eager", device=run.device, threads=run.threads,
         backends=progress.backends, seed=run.seed, values=values,
-        options={"recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests},
-        samples={name: [row[name] for row in history] for name in ("loss", "val_mpjpe")},
+        options={
+            "recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests,
+            "devices": run.devices, "start": run.start and run.start.name,
+        },
+        samples={"loss": [row["loss"] for row in history]} | ({"val_mpjpe": scores} if scores else {}),
         fingerprint=fingerprint(), **ending,
     )  # fmt: skip

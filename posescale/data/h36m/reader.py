@@ -68,6 +68,15 @@ def missing(source: Path | None) -> str:
     return f"{folder}: family sh lacks {lacking['sh']}; family cpn lacks {lacking['cpn']}"
 
 
+def missing_for(source: Path | None, settings: Settings) -> str:
+    """What is missing of the family that the settings name; empty when nothing is."""
+    folder = source_folder("h36m", source)
+    if folder is None or not folder.is_dir():
+        return missing(source)
+    lacking = _lacking_sh(folder) if settings.family == "sh" else cpn.lacking(folder, settings.detections)
+    return lacking and f"{folder}: family {settings.family} lacks {lacking}"
+
+
 def _lacking_sh(folder: Path) -> str:
     return "" if sh.find(folder) or clip_files.find(folder) else f"{sh.FILE} (or its clips, H36M-SH/train and test)"
 
