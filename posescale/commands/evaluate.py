@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from posescale.commands.data import Accept, agree, parse_settings
 from posescale.commands.output import AsJson, show
 from posescale.errors import ConfigError
 
@@ -40,6 +41,7 @@ def evaluate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="With --dataset: a reader's setting, key=value; repeatable.")
     ] = None,
+    accept_licence: Accept = False,
     predictions: Annotated[Path | None, typer.Option(help="Store the predictions here, for `rescore`.")] = None,
     record: Annotated[Path | None, typer.Option(help="Write the record to this .jsonl file.")] = None,
     study: Annotated[str, typer.Option(help="Name of the study, for the record.")] = "",
@@ -56,9 +58,9 @@ def evaluate(
         raise ConfigError("give --weights or --checkpoint, not both")
     if (data is None) == (dataset is None):
         raise ConfigError("give --data (a prepared folder) or --dataset (a name), one of them")
-    if data is not None and (source or settings):
-        raise ConfigError("--source and --set go with --dataset; --data is prepared already")
-    folder = data or _prepared(name, dataset or "", protocol, source, settings or [])
+    if data is not None and (source or settings or accept_licence):
+        raise ConfigError("--source, --set and --accept-licence go with --dataset; --data is prepared already")
+    folder = data or _prepared(name, dataset or "", protocol, source, settings or [], accept_licence)
     result = score(
         name, folder, frames, weights or checkpoint, _protocol(name, folder, protocol, change or []), split,
         batch=batch, threads=threads, device=device, study=study, predictions=predictions,
@@ -77,10 +79,11 @@ def evaluate(
     show(rows(result), as_json, title=heading, columns=["action", "frames_scored", *metrics])
 
 
-def _prepared(name: str, dataset: str, protocol: str | None, source: Path | None, settings: list[str]) -> Path:
+def _prepared(
+    name: str, dataset: str, protocol: str | None, source: Path | None, settings: list[str], accept_licence: bool
+) -> Path:
     """The dataset prepared as the model's protocol needs it."""
     from posescale.cards import component
-    from posescale.commands.data import parse_settings
     from posescale.data import cache, catalog
     from posescale.metrics.protocols import protocol as named
 
@@ -88,6 +91,7 @@ def _prepared(name: str, dataset: str, protocol: str | None, source: Path | None
     rules = named(protocol or component(name).card.protocols.get(dataset) or card.protocols[0])
     if rules.dataset and rules.dataset != dataset:
         raise ConfigError(f"protocol {rules.id} belongs to {rules.dataset}, not to {dataset}")
+    agree(dataset, accept_licence)
     return cache.prepared(dataset, source, rules.settings | parse_settings(settings))
 
 
@@ -105,8 +109,6 @@ def _protocol(name: str, folder: Path, protocol: str | None, changes: list[str])
 
 def parse_changes(pairs: list[str]) -> dict[str, Any]:
     """`key=value` words as fields of a protocol; `excluded=none` and `label_width=own` are their empty values."""
-    from posescale.commands.data import parse_settings
-
     empty = {"excluded": ("none", ()), "label_width": ("own", None)}
     changes = parse_settings(pairs, "--change")
     return {key: empty[key][1] if key in empty and value == empty[key][0] else value for key, value in changes.items()}

@@ -182,3 +182,33 @@ def test_test_clips_of_the_real_size():
     lengths = [1000, 243, 242, 5000, 100]
     windows = cut("official_clips", Videos(lengths), 243)
     assert np.bincount(windows.sequence, minlength=5).tolist() == [4, 1, 1, 20, 0]
+
+
+def test_a_licence_is_accepted_where_a_dataset_is_named(run, standin, made_up, tmp_path, monkeypatch):
+    monkeypatch.setenv("POSESCALE_CONFIG", str(tmp_path / "nobody"))
+    golden, raw = made_up
+    score = ["evaluate", "standin_protocol", "--dataset", "h36m", "--source", raw, "--set", "plausible=false"]
+    score += ["--frames", 27, "--checkpoint", standin, "--json"]
+    with pytest.raises(AssertionError, match="ConsentError.*under its licence only"):
+        run(*score)
+    first = run(*score, "--accept-licence")
+    (folder,) = (tmp_path / "cache" / "posescale" / "prepared").iterdir()
+    made = (folder / "index.json").stat().st_mtime_ns
+    assert run(*score) == first and (folder / "index.json").stat().st_mtime_ns == made  # prepared once
+    run(*score, "--set", "validation=[S1]")
+    assert len(list(folder.parent.iterdir())) == 2  # other settings are other data
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give --data"),
+        (["--data", "d", "--dataset", "h36m"], "one of them"),
+        (["--data", "d", "--set", "plausible=false"], "go with --dataset"),
+        (["--dataset", "h36m", "--protocol", "cmu_cam2"], "no protocol is called"),
+        (["--dataset", "h36m", "--protocol", "3dhp_univ"], "belongs to mpi_inf_3dhp, not to h36m"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(run, standin, words, message):
+    with pytest.raises(AssertionError, match=message):
+        run("evaluate", "standin_protocol", *words)
