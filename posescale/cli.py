@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "evaluate",
     "cost": "cost",
     "latency": "latency",
+    "campaign": "campaign",
     "report": "report",
     "doctor": "doctor",
     "restore": "restore",
