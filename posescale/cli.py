@@ -15,6 +15,7 @@ VERBS = {
     "datasets": "datasets",
     "train": "train",
     "evaluate": "evaluate",
+    "lift": "lift",
     "cost": "cost",
     "latency": "latency",
     "campaign": "campaign",

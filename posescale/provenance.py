@@ -62,7 +62,9 @@ def commit() -> dict[str, Any]:
 def _sealed() -> dict[str, Any] | None:
     try:
         seal = json.loads((Path(os.environ["POSESCALE_WHEELS"]) / "sources.json").read_text(encoding="utf-8"))
-        return {k: seal[k] for k in ("commit", "dirty")} if seal["digest"] == folder_digest(ROOT / "posescale") else None
+        return (
+            {k: seal[k] for k in ("commit", "dirty")} if seal["digest"] == folder_digest(ROOT / "posescale") else None
+        )
     except (KeyError, OSError, ValueError):
         return None
 

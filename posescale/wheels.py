@@ -21,7 +21,9 @@ def unpack() -> None:
         return
     wheels = sorted(Path(folder).glob("*.whl"))
     if not wheels:
-        sys.exit(f"posescale: {VARIABLE} is {folder}, but there are no wheels; make them by `posescale campaign --pack`")
+        sys.exit(
+            f"posescale: {VARIABLE} is {folder}, but there are no wheels; make them by `posescale campaign --pack`"
+        )
     site = tempfile.mkdtemp(prefix="posescale-wheels-")
     atexit.register(shutil.rmtree, site, ignore_errors=True)
     for wheel in wheels:

@@ -1,9 +1,11 @@
 """`posescale campaign`: everything that wants measuring on a GPU, within given minutes."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import psutil
 import typer
 
 from posescale.commands.output import AsJson, show
@@ -42,11 +44,16 @@ def campaign(
     if unknown := set(part or []) - set(PARTS):
         raise ConfigError(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     cells = [c for c in read_plan(plan or default_plan(device)) if not part or c.part in part]
-    outcomes = run(cells, out, device, minutes, records, study)
+    outcomes = run(cells, out, device, minutes - _since_start() / 60, records, study)
     rows = [_row(name, [o for o in outcomes if o.cell.part == name]) for name in PARTS if not part or name in part]
     show(rows, as_json, f"{out}: {sum(r['records'] for r in rows)} records")
     if not as_json:
         typer.echo("\n".join(_notes(outcomes)))
+
+
+def _since_start() -> float:
+    """Seconds that this process took to come here, unpacking and imports included: they are part of the minutes."""
+    return datetime.now().timestamp() - psutil.Process().create_time()
 
 
 def _row(part: str, outcomes: list["Outcome"]) -> dict[str, Any]:

@@ -296,11 +296,13 @@ def _rates(cell: Cell, session: _Session, p50: float) -> list[Value]:
     values = []
     if "bytes" in cell.work:
         rate = cell.work["bytes"] / p50 * 1e3
+        rates = {"unit": "GB/s", "better": "higher", "convention": "compulsory"}
         values = [Value(name="bytes", value=cell.work["bytes"], unit="B", convention="compulsory"),
-                  Value(name="bandwidth", value=rate / 1e9, unit="GB/s", better="higher", convention="compulsory")]  # fmt: skip
+                  Value(name="bandwidth", value=rate / 1e9, **rates)]  # fmt: skip
         if session.copy_rate:
-            values += [Value(name="copy_bandwidth", value=session.copy_rate / 1e9, unit="GB/s", better="higher"),
-                       Value(name="bandwidth_share", value=rate / session.copy_rate, unit="", better="higher")]  # fmt: skip
+            copied, share = session.copy_rate / 1e9, rate / session.copy_rate
+            values += [Value(name="copy_bandwidth", value=copied, unit="GB/s", better="higher"),
+                       Value(name="bandwidth_share", value=share, unit="", better="higher")]  # fmt: skip
     if "flops" in cell.work:
         values.append(Value(name="flop_rate", value=cell.work["flops"] / p50 / 1e6, unit="GFLOP/s", better="higher"))
     return values

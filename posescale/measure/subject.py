@@ -15,7 +15,6 @@ from posescale.cards import Component, component
 from posescale.errors import PosescaleError
 from posescale.models import create_model, network_module
 
-
 CHECKED_CLIPS = 4  # of a batch whose output is compared with the truth
 
 

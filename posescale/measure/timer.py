@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 import psutil
 import torch
 
-
 CYCLES = 20_000_000  # of the spin that is a GPU's control work
 
 
