@@ -24,13 +24,17 @@ log = logging.getLogger(__name__)
 RECORDS, LOG = "records.jsonl", "campaign.log"
 RESERVE = 3.0  # seconds kept for ending and the table
 LEAST = 20.0  # seconds that are worth starting a resumable cell for
-PATIENCE = 4.0  # times its forecast that a cell may take, two minutes at least
+PATIENCE, SHORTEST_LIMIT = 4.0, 120.0  # times its forecast that a cell may take, and seconds at least
+LEAST_LEARNT = 0.5  # a few quick cells must not make all others look quick
 MODULE = "posescale.campaign.cell"
 
 
 @dataclass
 class Outcome:
-    """What became of one cell in this call: `done`, `earlier`, `left`, `cut`, with its records."""
+    """What became of one cell in this call: `done`, `earlier`, `left`, `cut`, with its records.
+
+    `seconds` is what it took, or for a cell that was left what it would take.
+    """
 
     cell: Cell
     state: str
@@ -73,7 +77,7 @@ def run(
     outcomes = []
     for number, cell in enumerate(cells, 1):
         progress(f"{number} of {len(cells)}, {end - time.monotonic():.0f} s left: {cell.part}: {cell.label}")
-        outcomes.append(campaign.attempt(cell, end, 60 * minutes))
+        outcomes.append(campaign.attempt(cell, end))
     return outcomes
 
 
@@ -118,7 +122,8 @@ class _Diary:
         """The plan's seconds, scaled by what this kind of run took so far; at least what a cut attempt had."""
         ratios = [x["seconds"] / x["planned"] for x in self.lines if x["run"] == cell.run and x["state"] == "done"]
         cut = [x["seconds"] for x in self.lines if x["cell"] == key and x["state"] == "cut"]
-        return max([cell.forecast * (median(ratios) if ratios else 1.0), *(1.2 * seconds for seconds in cut)])
+        learnt = max(LEAST_LEARNT, median(ratios)) if ratios else 1.0
+        return max([cell.forecast * learnt, *(1.2 * seconds for seconds in cut)])
 
 
 def _lines(path: Path) -> list[str]:
@@ -141,22 +146,19 @@ class _Campaign:
     done: dict[str, list[Record]]
     diary: _Diary
 
-    def attempt(self, cell: Cell, end: float, whole: float) -> Outcome:
+    def attempt(self, cell: Cell, end: float) -> Outcome:
         key = cell.key(self.device)
         if key in self.done:
             return Outcome(cell, "earlier", records=self.done[key])
         if cell.blocked:
             return self._keep(cell, key, 0.0, [_blocked(cell, self.device, self.study)])
         room, forecast = end - time.monotonic(), self.diary.forecast(cell, key)
-        if forecast > whole and not cell.resumable:
-            reason = f"needs about {forecast:.0f} s, a call has {whole:.0f} s"
-            return self._keep(cell, key, 0.0, [_failed(cell, self.device, self.study, "timeout", reason)])
         if room < (min(LEAST, forecast) if cell.resumable else forecast):
-            return Outcome(cell, "left")
+            return Outcome(cell, "left", forecast)
         return self._run(cell, key, end, forecast)
 
     def _run(self, cell: Cell, key: str, end: float, forecast: float) -> Outcome:
-        limit = max(120.0, PATIENCE * forecast)
+        limit = max(SHORTEST_LIMIT, PATIENCE * forecast)
         begun = time.monotonic()
         stop = end if cell.resumable else min(end, begun + limit)
         job = {"run": cell.run, "settings": cell.settings, "device": self.device, "out": str(self.out.resolve()),

@@ -60,11 +60,18 @@ def _row(part: str, outcomes: list["Outcome"]) -> dict[str, Any]:
     states = [o.state for o in outcomes]
     found = [r for o in outcomes for r in o.records]
     statuses = {s: sum(r.status == s for r in found) for s in sorted({r.status for r in found})}
+    ran, left = ([o.seconds for o in outcomes if (o.state == "left") == which] for which in (False, True))
     return {
-        "part": part, "cells": len(outcomes), "now": states.count("done"), "earlier": states.count("earlier"),
-        "left": states.count("left") + states.count("cut"), "seconds": round(sum(o.seconds for o in outcomes)),
-        "records": len(found), "statuses": ", ".join(f"{n} {s}" for s, n in statuses.items()),
-    }  # fmt: skip
+        "part": part,
+        "cells": len(outcomes),
+        "now": states.count("done"),
+        "earlier": states.count("earlier"),
+        "left": states.count("left") + states.count("cut"),
+        "seconds": round(sum(ran)),
+        "minutes_left": round(sum(left) / 60, 1),
+        "records": len(found),
+        "statuses": ", ".join(f"{n} {s}" for s, n in statuses.items()),
+    }
 
 
 def _notes(outcomes: list["Outcome"], most: int = 12) -> list[str]:
