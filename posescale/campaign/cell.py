@@ -3,13 +3,13 @@
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from posescale import lifeline
 from posescale.errors import ConfigError
 from posescale.records import Record
 
@@ -56,20 +56,12 @@ def function(run: str) -> Run:
     return getattr(import_module(f"posescale.campaign.{module}"), name)
 
 
-def _die_with_parent() -> None:
-    def watch() -> None:
-        sys.stdin.buffer.read()  # returns when the parent closes its end
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> None:
     """Run the cell on standard input."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a run prints goes to standard error
     job: dict[str, Any] = json.loads(sys.stdin.readline())
-    _die_with_parent()
+    lifeline.end_with_parent()
 
     def emit(event: str, **fields: Any) -> None:
         channel.write(json.dumps({"event": event, **fields}) + "\n")

@@ -46,7 +46,8 @@ def campaign(
     cells = [c for c in read_plan(plan or default_plan(device)) if not part or c.part in part]
     outcomes = run(cells, out, device, minutes - _since_start() / 60, records, study)
     rows = [_row(name, [o for o in outcomes if o.cell.part == name]) for name in PARTS if not part or name in part]
-    show(rows, as_json, f"{out}: {sum(r['records'] for r in rows)} records")
+    title = f"{out}: {sum(r['records'] for r in rows)} records"
+    show(rows, as_json, title, ["part", "cells", "now", "earlier", "left", "seconds", "min_left", "records", "ok"])
     if not as_json:
         typer.echo("\n".join(_notes(outcomes)))
 
@@ -68,8 +69,9 @@ def _row(part: str, outcomes: list["Outcome"]) -> dict[str, Any]:
         "earlier": states.count("earlier"),
         "left": states.count("left") + states.count("cut"),
         "seconds": round(sum(ran)),
-        "minutes_left": round(sum(left) / 60, 1),
+        "min_left": round(sum(left) / 60, 1),
         "records": len(found),
+        "ok": statuses.get("ok", 0),
         "statuses": ", ".join(f"{n} {s}" for s, n in statuses.items()),
     }
 

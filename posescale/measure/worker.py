@@ -7,12 +7,11 @@ Reads one job as a line of JSON from standard input; writes one event per line o
 import json
 import os
 import sys
-import threading
 from typing import Any, TextIO
 
 import torch
 
-from posescale import provenance
+from posescale import lifeline, provenance
 from posescale.measure import climb, memory_meter, timer
 from posescale.measure.contender import Contender, precision
 from posescale.measure.gpu import Monitor, monitor
@@ -126,20 +125,12 @@ class Round:
         return {"disagreement": self.contenders[index].disagreement(self.job["seconds"])}
 
 
-def _die_with_parent() -> None:
-    def watch() -> None:
-        sys.stdin.buffer.read()  # returns when the parent closes its end
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> None:
     """Run the job on standard input."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job = json.loads(sys.stdin.readline())
-    _die_with_parent()
+    lifeline.end_with_parent()
     torch.set_num_threads(job["threads"])
     work = Round(job, channel)
     with precision(job["dtype"]):

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+from posescale import lifeline
 from posescale.records import Record
 
 
@@ -16,6 +17,7 @@ def emit(event, **fields):
 
 def main():
     job = json.loads(sys.stdin.readline())
+    lifeline.end_with_parent()
     settings = job["settings"]
     time.sleep(settings.get("sleep", 0))
     for number in range(settings.get("records", 1)):

@@ -13,7 +13,7 @@ A seq2frame model sees one window centred on each frame. Windows that reach over
     show(stream.finish())
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from torch import nn
 from posescale.data.camera import normalise_screen
 from posescale.data.windows import mirror
 from posescale.errors import ConfigError, DataError
+from posescale.inference.seams import Seams, Steps
+from posescale.inference.windows import Centred, Mix, Sliding, Window
 
 Output = Literal["seq2seq", "seq2frame"]
 Flip = tuple[list[int], list[int]]
@@ -63,23 +65,6 @@ def lift(
     return np.concatenate([stream.push(keypoints), stream.finish()])
 
 
-class Seams(NamedTuple):
-    """How large the steps are where windows meet, beside the model's own.
-
-    A step is the distance between a frame's pose and that of the frame before, averaged over the joints.
-
-    Attributes:
-        meeting: quantile of the steps of the poses given out, over frames that several windows share or at which one
-            takes over from another.
-        own: the same quantile of the steps inside single windows, by their weights, over all frames.
-        ratio: meeting over own; a seam stands out from the model's own changes when it is well above 1.
-    """
-
-    meeting: float
-    own: float
-    ratio: float
-
-
 class LiftStream:
     """Poses as frames come in; what `lift` gives for the whole clip, bit for bit at the same `batch`.
 
@@ -118,12 +103,12 @@ class LiftStream:
         self._place = next(model.parameters(), torch.empty(0))
         self._overlap = overlap
         self._output = output
-        self._windows: _Sliding | _Centred | None = None
-        self._waiting: list[_Window] = []
+        self._windows: Sliding | Centred | None = None
+        self._waiting: list[Window] = []
         self._seen = np.empty((0, 0, 3), dtype=np.float32)  # keypoints from frame `_first` on
         self._first = self._count = 0
-        self._mix = _Mix()
-        self._steps = _Steps() if watch_seams else None
+        self._mix = Mix()
+        self._steps = Steps() if watch_seams else None
         self._ended = False
 
     @property
@@ -140,14 +125,14 @@ class LiftStream:
     @property
     def overlap(self) -> int | None:
         """Frames that neighbouring windows share; None for a seq2frame model."""
-        return None if self.output == "seq2frame" else self.frames - _Sliding(self.frames, self._overlap).stride
+        return None if self.output == "seq2frame" else self.frames - Sliding(self.frames, self._overlap).stride
 
     @property
     def latency(self) -> int:
         """Frames of look-ahead at most."""
         if self.output == "seq2frame":
             return self.frames // 2 + self.batch - 1
-        return self.frames - 1 + (self.batch - 1) * _Sliding(self.frames, self._overlap).stride
+        return self.frames - 1 + (self.batch - 1) * Sliding(self.frames, self._overlap).stride
 
     def push(self, keypoints: np.ndarray) -> np.ndarray:
         """Take in more frames.
@@ -195,7 +180,7 @@ class LiftStream:
             raise ConfigError("seams are not known: make the stream with watch_seams=True")
         return self._steps.summary(quantile)
 
-    def _plan(self) -> "_Sliding | _Centred":
+    def _plan(self) -> "Sliding | Centred":
         if self._windows is None:
             if self._output is None:
                 rows = np.arange(self.frames).clip(max=len(self._seen) - 1)
@@ -206,8 +191,8 @@ class LiftStream:
                     f"a seq2frame model sees a window for every frame; overlap {self._overlap} is not used"
                 )
             kinds = {
-                "seq2seq": lambda: _Sliding(self.frames, self._overlap),
-                "seq2frame": lambda: _Centred(self.frames),
+                "seq2seq": lambda: Sliding(self.frames, self._overlap),
+                "seq2frame": lambda: Centred(self.frames),
             }
             self._windows = kinds[self._output]()
         return self._windows
@@ -272,162 +257,3 @@ class LiftStream:
 
     def _empty(self, joints: int) -> np.ndarray:
         return np.empty((0, joints, 3), dtype=np.float64 if self._place.dtype == torch.float64 else np.float32)
-
-
-class _Window(NamedTuple):
-    """One call's frames.
-
-    Attributes:
-        rows: (T,) frames it sees.
-        told: the frames it answers for, first and last but one.
-        answers: (told,) which of its answers is each frame's.
-        weights: (told,) of its answers.
-    """
-
-    rows: np.ndarray
-    told: tuple[int, int]
-    answers: np.ndarray
-    weights: np.ndarray
-
-
-class _Sliding:
-    """Overlapping windows of a seq2seq model.
-
-    Attributes:
-        stride: S.
-        untouched: frames before it are touched by no window to come.
-        oldest: first frame that a regular window to come sees.
-    """
-
-    def __init__(self, frames: int, overlap: int | None) -> None:
-        overlap = frames // 2 if overlap is None else overlap
-        if not 0 <= overlap < frames:
-            raise ConfigError(f"overlap must be 0 to T - 1 = {frames - 1}, found {overlap}")
-        self.frames, self.stride = frames, frames - overlap
-        self.weights = blend_weights(frames, overlap)
-        self.untouched = 0
-
-    @property
-    def oldest(self) -> int:
-        return self.untouched
-
-    def until(self, count: int) -> list[_Window]:
-        """The windows that are complete with `count` frames, and were not before."""
-        windows = []
-        while self.untouched + self.frames <= count:
-            start = self.untouched
-            told, rows = (start, start + self.frames), np.arange(self.frames)
-            windows.append(_Window(start + rows, told, rows, self.weights))
-            self.untouched += self.stride
-        return windows
-
-    def ending(self, count: int) -> list[_Window]:
-        """The last window, for frames that no other covers: moved back to end with the clip, or padded."""
-        start = self.untouched
-        covered = start - self.stride + self.frames if start else 0
-        if covered >= count:
-            return []
-        first = max(0, count - self.frames)
-        rows = np.arange(first, first + self.frames).clip(max=count - 1)
-        answers = np.arange(start, count) - first
-        return [_Window(rows, (start, count), answers, self.weights[: count - start])]
-
-
-class _Centred:
-    """One window around each frame, of a seq2frame model."""
-
-    def __init__(self, frames: int) -> None:
-        self.frames, self.before = frames, (frames - 1) // 2
-        self.untouched = 0
-
-    @property
-    def oldest(self) -> int:
-        return max(0, self.untouched - self.before)
-
-    def until(self, count: int) -> list[_Window]:
-        return self._up_to(count - (self.frames - 1 - self.before), count)
-
-    def ending(self, count: int) -> list[_Window]:
-        return self._up_to(count, count)
-
-    def _up_to(self, stop: int, count: int) -> list[_Window]:
-        centres = range(self.untouched, max(stop, self.untouched))
-        self.untouched = max(stop, self.untouched)
-        offsets, one = np.arange(self.frames) - self.before, np.ones(1)
-        return [
-            _Window((centre + offsets).clip(0, count - 1), (centre, centre + 1), np.zeros(1, dtype=int), one)
-            for centre in centres
-        ]
-
-
-class _Mix:
-    """Weighted means of windows' answers, frame by frame, from frame `first` on."""
-
-    def __init__(self) -> None:
-        self.first = 0
-        self._sums: list[np.ndarray] = []
-        self._weights: list[float] = []
-        self._alone: list[np.ndarray | None] = []  # the answer of a frame's only window, untouched by arithmetic
-
-    def add(self, window: _Window, poses: np.ndarray, count: int) -> None:
-        start, stop = window.told
-        while self.first + len(self._sums) < min(stop, count):
-            self._sums.append(np.zeros(poses.shape[1:]))
-            self._weights.append(0.0)
-            self._alone.append(None)
-        for place, answer, weight in zip(range(start - self.first, stop - self.first), window.answers, window.weights):
-            pose = poses[answer]
-            self._alone[place] = None if self._weights[place] else pose
-            self._sums[place] += weight * pose
-            self._weights[place] += weight
-
-    def take(self, stop: int) -> np.ndarray:
-        """The means of the frames before `stop` that were not taken yet."""
-        count = stop - self.first
-        alone, sums, weights = self._alone[:count], self._sums[:count], self._weights[:count]
-        dtype = next((pose.dtype for pose in alone if pose is not None), None) or self._dtype
-        self._dtype = dtype
-        poses = [s / w if pose is None else pose for s, w, pose in zip(sums, weights, alone)]
-        self.first = stop
-        self._sums, self._weights, self._alone = (x[count:] for x in (self._sums, self._weights, self._alone))
-        return np.stack(poses).astype(dtype)
-
-
-def blend_weights(frames: int, overlap: int) -> np.ndarray:
-    """(T,) weights of a window's answers: rising over the first `overlap` frames, falling over the last, 1 between.
-
-    Those of two neighbours add up to a constant over an overlap of at most half a window; in any case the weighted
-    mean is taken.
-    """
-    place = np.arange(frames)
-    return np.minimum(np.minimum(place, place[::-1]) + 1, overlap + 1) / (overlap + 1)
-
-
-class _Steps:
-    """Steps of the poses given out, and of every window by itself."""
-
-    def __init__(self) -> None:
-        self.given: list[float] = []
-        self._own: dict[int, tuple[float, float]] = {}  # frame -> sum of weighted steps, of weights
-        self._windows: dict[int, int] = {}  # frame -> windows that have a say in it or in the frame before
-        self._last: np.ndarray | None = None
-
-    def add(self, window: _Window, poses: np.ndarray) -> None:
-        told = poses[window.answers].astype(np.float64)
-        steps = np.linalg.norm(np.diff(told, axis=0), axis=-1).mean(-1)
-        for frame in range(window.told[0], window.told[1] + 1):
-            self._windows[frame] = self._windows.get(frame, 0) + 1
-        for frame, step, weight in zip(range(window.told[0] + 1, window.told[1]), steps, window.weights[1:]):
-            total, weights = self._own.get(frame, (0.0, 0.0))
-            self._own[frame] = total + weight * step, weights + weight
-
-    def give(self, poses: np.ndarray) -> None:
-        chain = poses if self._last is None else np.concatenate([self._last[None], poses])
-        self.given += np.linalg.norm(np.diff(chain.astype(np.float64), axis=0), axis=-1).mean(-1).tolist()
-        self._last = poses[-1]
-
-    def summary(self, quantile: float) -> Seams:
-        meeting = [step for frame, step in enumerate(self.given, 1) if self._windows.get(frame, 0) > 1]
-        own = [total / weights for total, weights in self._own.values()]
-        values = [float(np.quantile(steps, quantile)) if steps else float("nan") for steps in (meeting, own)]
-        return Seams(*values, values[0] / values[1] if values[1] else float("nan"))
