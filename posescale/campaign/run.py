@@ -22,7 +22,7 @@ from posescale.records import Record
 
 log = logging.getLogger(__name__)
 RECORDS, LOG = "records.jsonl", "campaign.log"
-RESERVE = 3.0  # seconds kept for ending and the table
+RESERVE = 5.0  # seconds kept for ending and the table
 LEAST = 20.0  # seconds that are worth starting a resumable cell for
 PATIENCE, SHORTEST_LIMIT = 4.0, 120.0  # times its forecast that a cell may take, and seconds at least
 LEAST_LEARNT = 0.5  # a few quick cells must not make all others look quick
