@@ -23,7 +23,7 @@ def _snakemake(*arguments, cwd=ROOT, **kwargs):
 
 
 CONFIGS = ROOT / "workflows/config"
-GATED = {"cmu", "cmu_study", "paper", "paper_finetuned"}
+GATED = {"cmu", "cmu_study", "paper", "paper_finetuned", "paper_tiny"}
 
 
 def _environment(folder, **changes):
