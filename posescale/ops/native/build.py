@@ -54,9 +54,8 @@ def library(double: bool) -> ctypes.CDLL:
     """
     compiler = _compiler()
     defines = ["-DPOSESCALE_DOUBLE"] if double else []
-    key = _digest(
-        *(path.read_bytes() for path in _SOURCES), repr((compiler, defines, _COMMON, _VARIANTS, _machine())).encode()
-    )[:16]
+    how = repr((compiler, defines, _COMMON, _VARIANTS, _machine()))
+    key = _digest(*(path.read_bytes() for path in _SOURCES), how.encode())[:16]
     path = _folder() / f"scan-{'f64' if double else 'f32'}-{key}.so"
     if not _intact(path):
         _build(compiler, defines, path)

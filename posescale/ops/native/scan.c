@@ -25,6 +25,11 @@
 #define GROUP 4
 #define MAX_WIDTH 4
 #define FOR_LANES _Pragma("omp simd") for (int i = 0; i < LANES; i++)
+#ifdef __GNUC__
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) ((void)(p))
+#endif
 #define FOR_GROUP _Pragma("GCC unroll 4") for (int m = 0; m < group; m++)
 
 #ifdef __GNUC__
@@ -89,6 +94,11 @@ static void load(real *restrict tile, int64_t pitch, View v, int64_t at, const i
     }
 }
 
+/* Ask for the rows of the chunk that comes next while this one is worked on: its tokens may lie far apart. */
+static void prefetch(View v, int64_t at, const int64_t *token, int steps) {
+    for (int t = 0; t < steps && v.data; t++) PREFETCH(v.data + at + token[t] * v.l);
+}
+
 static void store(const real *restrict tile, View v, int64_t at, const int64_t *token, int steps, int64_t count,
                   int add) {
     for (int t = 0; t < steps; t++, tile += LANES) {
@@ -130,8 +140,8 @@ typedef struct { /* what a block keeps while its task walks along a direction */
 } Block;
 
 typedef struct { /* what the blocks of a task share: one chunk */
-    int64_t token[STEPS];
-    int steps;
+    int64_t token[STEPS], next[STEPS];
+    int steps, ahead;  /* how many tokens this chunk has, and the one that comes next */
     real *low, *B, *C; /* (STEPS, R), (STEPS, N), (STEPS, N) */
     real *rows;        /* (STEPS, columns <= 2 GROUP, LANES): gradients of B and C, or of low, not summed over lanes */
 } Chunk;
@@ -181,7 +191,9 @@ static void step_sizes(const Scan *s, Block *k, const Chunk *q, int slopes) {
 static void load_block(const Scan *s, Block *k, const Chunk *q, int64_t b, int64_t direction, int slopes) {
     const View x = s->x, delta = s->delta;
     const int64_t c = k->channel, at = b * delta.b + direction * delta.k + c * delta.c;
-    load(k->tile.x, LANES, x, b * x.b + s->source[direction] * x.k + c * x.c, q->token, q->steps, k->lanes);
+    const int64_t x_at = b * x.b + s->source[direction] * x.k + c * x.c;
+    load(k->tile.x, LANES, x, x_at, q->token, q->steps, k->lanes);
+    prefetch(x, x_at, q->next, q->ahead);
     if (delta.data) load(k->tile.dt, LANES, delta, at, q->token, q->steps, k->lanes);
     step_sizes(s, k, q, slopes);
 }
@@ -410,14 +422,27 @@ static int64_t begin_direction(const Scan *s, int64_t k, int64_t group, Block *b
     return count;
 }
 
+/* The tokens that a chunk visits, none for one that does not exist; their number. */
+static int visit(const Scan *s, int64_t k, int64_t chunk, int64_t *token) {
+    const int64_t start = chunk * STEPS;
+    const int steps = start < 0 || start > s->length ? 0 : (int)least(STEPS, s->length - start);
+    for (int t = 0; t < steps; t++) token[t] = s->order ? s->order[k * s->length + start + t] : start + t;
+    return steps;
+}
+
 /* Load what the blocks of a task share: which tokens the chunk visits, and their rows of low, B and C. */
-static void load_chunk(const Scan *s, Chunk *q, int64_t b, int64_t k, int64_t chunk) {
-    const int64_t start = chunk * STEPS, N = s->states;
-    q->steps = (int)least(STEPS, s->length - start);
-    for (int t = 0; t < q->steps; t++) q->token[t] = s->order ? s->order[k * s->length + start + t] : start + t;
-    if (s->low.data) load(q->low, s->rank, s->low, b * s->low.b + k * s->low.k, q->token, q->steps, s->rank);
-    load(q->B, N, s->B, b * s->B.b + k * s->B.k, q->token, q->steps, N);
-    load(q->C, N, s->C, b * s->C.b + k * s->C.k, q->token, q->steps, N);
+static void load_chunk(const Scan *s, Chunk *q, int64_t b, int64_t k, int64_t chunk, int64_t next) {
+    const View parts[] = {s->low, s->B, s->C};
+    real *const tiles[] = {q->low, q->B, q->C};
+    const int64_t sizes[] = {s->rank, s->states, s->states};
+    q->steps = visit(s, k, chunk, q->token);
+    q->ahead = visit(s, k, next, q->next);
+    for (int part = 0; part < 3; part++) {
+        const int64_t at = b * parts[part].b + k * parts[part].k;
+        if (!parts[part].data) continue;
+        load(tiles[part], sizes[part], parts[part], at, q->token, q->steps, sizes[part]);
+        prefetch(parts[part], at, q->next, q->ahead);
+    }
 }
 
 static real *saved_state(const Scan *s, int64_t b, int64_t k, int64_t chunk, int64_t channel) {
@@ -430,12 +455,13 @@ static void forward_task(const Scan *s, Block *blocks, Chunk *q, int64_t b, int6
     for (int64_t k = 0; k < s->directions; k++) {
         const int64_t count = begin_direction(s, k, group, blocks);
         for (int64_t chunk = 0; chunk * STEPS < s->length; chunk++) {
-            load_chunk(s, q, b, k, chunk);
+            load_chunk(s, q, b, k, chunk, chunk + 1);
             for (Block *block = blocks; block < blocks + count; block++) {
                 const int64_t at = b * s->y.b + k * s->y.k + block->channel * s->y.c;
                 if (s->saved)
                     memcpy(saved_state(s, b, k, chunk, block->channel), block->state, (size_t)N * LANES * sizeof(real));
                 load_block(s, block, q, b, k, 0);
+                prefetch(s->y, at, q->next, q->ahead);
                 forward_chunk(N, q, block);
                 store(block->tile.y, s->y, at, q->token, q->steps, block->lanes, s->merge && k > 0);
             }
@@ -448,12 +474,13 @@ static void backward_chunk(const Scan *s, const Gradients *g, Block *blocks, int
                            int64_t k, int64_t chunk, real *partial) {
     const int64_t N = s->states, R = s->rank, row = R + 2 * N;
     real *saved[MAX_WIDTH], sums[STEPS * 2 * GROUP];
-    load_chunk(s, q, b, k, chunk);
+    load_chunk(s, q, b, k, chunk, chunk - 1);
     for (int64_t j = 0; j < count; j++) {
         const int64_t at = b * g->y.b + k * g->y.k + blocks[j].channel * g->y.c;
         saved[j] = saved_state(s, b, k, chunk, blocks[j].channel);
         load_block(s, blocks + j, q, b, k, 1);
         load(blocks[j].tile.y, LANES, g->y, at, q->token, q->steps, blocks[j].lanes);
+        prefetch(g->y, at, q->next, q->ahead);
         clear(blocks[j].tile.along_dt, STEPS * LANES), clear(blocks[j].tile.along_dtx, STEPS * LANES);
     }
     for (int64_t n = 0; n < N; n += n + GROUP <= N ? GROUP : 1) {
@@ -479,8 +506,9 @@ static void backward_chunk(const Scan *s, const Gradients *g, Block *blocks, int
     for (int64_t j = 0; j < count; j++) {
         const Block *block = blocks + j;
         const int64_t c = block->channel, at = b * g->delta.b + k * g->delta.k + c * g->delta.c;
-        store(block->tile.dtx, g->x, b * g->x.b + s->source[k] * g->x.k + c * g->x.c, q->token, q->steps,
-              block->lanes, 1);
+        const int64_t x_at = b * g->x.b + s->source[k] * g->x.k + c * g->x.c;
+        store(block->tile.dtx, g->x, x_at, q->token, q->steps, block->lanes, 1);
+        prefetch(g->x, x_at, q->next, q->ahead);
         if (g->delta.data) store(block->tile.along_dt, g->delta, at, q->token, q->steps, block->lanes, 0);
     }
 }
