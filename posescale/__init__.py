@@ -12,6 +12,8 @@ _LAZY = {
     "list_models": "posescale.cards",
     "create_model": "posescale.models",
     "load_checkpoint": "posescale.checkpoints",
+    "lift": "posescale.inference",
+    "LiftStream": "posescale.inference",
 }
 _MODULES = ("metrics", "ops", "records")  # `import posescale` is enough to reach these
 __all__ = ["__version__", *_LAZY, *_MODULES]

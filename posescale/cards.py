@@ -47,12 +47,33 @@ class Upstream(Strict):
 
 
 class Checkpoint(Strict):
-    """An official file of weights: where it is published and what it must look like."""
+    """An official file of weights: where it is published and what it must look like.
+
+    Attributes:
+        source: the page or folder that publishes it.
+        file: how it is called there.
+        save_as: its name on this machine; the last part of `file` when empty.
+        sha256: where it is published; else the first file used sets it (posescale.lockfile).
+        dataset: that it was trained on.
+        parameters: constructor's arguments that differ from the variant's.
+        under: key of the file that holds the weights; empty when the file is nothing but weights.
+        prefix: what stands before every name.
+    """
 
     source: str
     file: str
+    save_as: str = ""
     sha256: str | None = None
+    dataset: str = "h36m"
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    under: str = "model_pos"
+    prefix: str = "module."
     note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name on this machine."""
+        return self.save_as or self.file.rsplit("/", 1)[-1]
 
 
 class Variant(Strict):
@@ -60,7 +81,13 @@ class Variant(Strict):
 
     parameters: dict[str, Any] = Field(default_factory=dict)
     checkpoint: Checkpoint | None = None
+    more_checkpoints: list[Checkpoint] = Field(default_factory=list)  # of other datasets or lengths
     note: str = ""
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """All official files, the main one first."""
+        return ([self.checkpoint] if self.checkpoint else []) + self.more_checkpoints
 
 
 class CostFormula(Strict):
@@ -88,6 +115,7 @@ class Card(Strict):
     output: Literal["seq2seq", "seq2frame"] = "seq2seq"
     reconstruction: str = ""  # why ours cannot be checked against the authors' code, where that is so
     confidence: bool = False  # whether the detector's confidence is read
+    protocols: dict[str, str] = Field(default_factory=dict)  # dataset -> the protocol that the paper's numbers follow
     variants: dict[str, Variant]
     recipes: dict[str, Recipe] = Field(default_factory=dict)
     cost: CostFormula | None = None

@@ -2,22 +2,26 @@
 
 import inspect
 import io
+import logging
 import os
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from posescale.cards import read_card
-from posescale.errors import CheckpointError
+from posescale import lockfile
+from posescale.cards import Card, Checkpoint, read_card
+from posescale.errors import CheckpointError, DataError
 
+log = logging.getLogger(__name__)
 State = dict[str, torch.Tensor]
+Entry = TypeVar("Entry")
 
 _WEIGHT_KEYS = ("model_pos", "model", "state_dict")  # where the lifting and the video code bases keep the weights
 _SHOWN = 5
@@ -59,22 +63,29 @@ def load_checkpoint(model: nn.Module, path: Path | str) -> None:
     A model whose weights depend on settings that no shape shows names them in `hidden_settings`; a file that notes
     other values is refused, one that notes none (an official one) loads with a warning.
 
+    A file that is called like an official one of the model's card must have its published hash; where none is
+    published, its first use notes the hash beside it (`fetched.json`), and a changed file is refused from then on.
+
     Raises:
-        CheckpointError: the file cannot be read, holds no weights, or does not fit: which entries and shapes.
+        CheckpointError: the file cannot be read, holds no weights, is not the official file that its name says, or
+            does not fit: which entries and shapes, and whose weights they look like.
     """
+    official = _official(model, Path(path))
     content = _read(Path(path))
     state = _weights(content, Path(path))
     own = {name: entry.shape for name, entry in model.state_dict().items()}
     if not state.keys() <= own.keys():
-        state = _translate(state, _key_map(model))
+        state = translate(state, _key_map(model))
     wrong = _differences(own, {name: entry.shape for name, entry in state.items()})
     if wrong:
         raise CheckpointError(
             f"{path} does not fit {type(model).__name__}: {'; '.join(wrong)}. "
-            "Build the variant (and frames=, channels=) that the file was made for; nothing was loaded."
+            f"Build the variant (and frames=, channels=) that the file was made for; nothing was loaded.{_guess(state)}"
         )
     _check_hidden_settings(model, content, Path(path))
     model.load_state_dict(state, strict=True)
+    if official:
+        _note(official, Path(path))
 
 
 def save_weights(path: Path | str, model: nn.Module, meta: Mapping[str, Any]) -> None:
@@ -193,13 +204,48 @@ def _weights(content: Any, path: Path) -> State:
     return {str(name).removeprefix("module.") if prefixed else str(name): entry for name, entry in tensors.items()}
 
 
+def _card(model: nn.Module) -> Card | None:
+    """The card beside the model's source file."""
+    path = Path(inspect.getfile(type(model))).with_name("card.yaml")
+    return read_card(path) if path.is_file() else None
+
+
 def _key_map(model: nn.Module) -> dict[str, str]:
-    """`key_map` of the card beside the model's source file; empty where there is none."""
-    card = Path(inspect.getfile(type(model))).with_name("card.yaml")
-    return read_card(card).key_map if card.is_file() else {}
+    card = _card(model)
+    return card.key_map if card else {}
 
 
-def _translate(state: State, key_map: Mapping[str, str]) -> State:
+def _official(model: nn.Module, path: Path) -> Checkpoint | None:
+    """The official file that `path` is called like, after its hash was compared with what is known of it."""
+    card = _card(model)
+    known = [c for variant in card.variants.values() for c in variant.checkpoints] if card else []
+    found = next((checkpoint for checkpoint in known if checkpoint.name == path.name), None)
+    if found and path.is_file():
+        try:
+            lockfile.check(path.parent, path.name, found.sha256)
+        except DataError as error:
+            raise CheckpointError(str(error)) from error
+    return found
+
+
+def _note(official: Checkpoint, path: Path) -> None:
+    """Note the hash of an official file at its first use."""
+    try:
+        if path.name not in lockfile.read_lock(path.parent).files:
+            lockfile.record(path.parent, path.name, f"{official.source}, {official.file}")
+    except OSError as error:
+        log.warning("%s: its hash could not be noted (%s); a change of the file will not be noticed",
+                    path, error.strerror or error)  # fmt: skip
+
+
+def _guess(state: State) -> str:
+    from posescale.identify import looks_like
+
+    words = looks_like({name: tuple(entry.shape) for name, entry in state.items()})
+    return f" {words}." if words else ""
+
+
+def translate(state: Mapping[str, Entry], key_map: Mapping[str, str]) -> dict[str, Entry]:
     """Rename official entries; a name of the map that ends in a dot stands for every entry below it."""
 
     def ours(name: str) -> str:

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from posescale.cards import component
 from posescale.errors import ConfigError, PosescaleError
@@ -19,8 +29,25 @@ from posescale.recipes import Recipe
 Name = str
 
 
+def _check_changes(changes: dict[str, Any]) -> dict[str, Any]:
+    try:
+        Recipe().override(**changes)
+    except PosescaleError as error:
+        raise ValueError(str(error)) from error
+    return changes
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Size(_Section):
+    """How much a split holds."""
+
+    sequences: PositiveInt
+    """Videos, each camera's apart."""
+    frames: PositiveInt
+    """Frames of all of them."""
 
 
 class Dataset(_Section):
@@ -32,6 +59,8 @@ class Dataset(_Section):
     """Folder of the raw data; the environment variable POSESCALE_DATA when not set; not needed by synthetic data."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """What the dataset's reader is asked for (its card lists them)."""
+    expected: Size | None = None
+    """Size of its training split, for forecasts made before the data are there."""
 
 
 class Training(_Section):
@@ -42,14 +71,35 @@ class Training(_Section):
     changes: dict[str, Any] = Field(default_factory=dict)
     """Fields of the recipe set alike for every model: epochs, steps_per_epoch, batch ..."""
 
-    @field_validator("changes")
-    @classmethod
-    def _known_fields(cls, changes: dict[str, Any]) -> dict[str, Any]:
-        try:
-            Recipe().override(**changes)
-        except PosescaleError as error:
-            raise ValueError(str(error)) from error
-        return changes
+    _known_fields = field_validator("changes")(_check_changes)
+
+
+class ModelChoice(_Section):
+    """What one model of a study does differently from the others."""
+
+    frames: list[PositiveInt] | None = None
+    """Its clip lengths T."""
+    recipe: str | None = None
+    """Its recipe."""
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """Fields of its recipe that are set, besides the study's."""
+    start: str | None = None
+    """File of pretrained weights, where its recipe starts from such."""
+
+    _known_fields = field_validator("changes")(_check_changes)
+
+
+class Machine(_Section):
+    """What trainings and evaluations run on."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Kind of device."""
+    devices: PositiveInt = 1
+    """Devices that one training shares its batches among."""
+    threads: PositiveInt = 1
+    """Threads that torch may use."""
+    workers: NonNegativeInt = 0
+    """Processes that read clips ahead."""
 
 
 class Cost(_Section):
@@ -95,6 +145,8 @@ class Study(_Section):
     selections: list[Literal["last", "val-best"]] = ["last", "val-best"]
     """Which weights are scored. The test split never selects."""
     training: Training = Training()
+    per_model: dict[Name, ModelChoice] = Field(default_factory=dict)
+    """Models that differ from the rest: their own clip lengths, recipe, changes or pretrained weights."""
     cost: Cost = Cost()
     latency: Latency = Latency()
 
@@ -107,6 +159,49 @@ class Study(_Section):
             except PosescaleError as error:
                 raise ValueError(str(error)) from error
         return names
+
+    @model_validator(mode="after")
+    def _recipes_exist(self) -> "Study":
+        if stray := set(self.per_model) - set(self.models):
+            raise ValueError(f"per_model names {', '.join(sorted(stray))}, which models does not list")
+        for model in self.models:
+            try:
+                self.recipe(model)
+            except PosescaleError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    def choice(self, model: str) -> ModelChoice:
+        """What a model does differently."""
+        return self.per_model.get(model, ModelChoice())
+
+    def recipe_name(self, model: str) -> str:
+        """Name of a model's recipe on its card."""
+        return self.choice(model).recipe or self.training.recipe
+
+    def changes(self, model: str) -> dict[str, Any]:
+        """What is changed in a model's recipe."""
+        return self.training.changes | self.choice(model).changes
+
+    def recipe(self, model: str) -> Recipe:
+        """A model's recipe, with the changes.
+
+        Raises:
+            ConfigError: its card has none of that name, or a change does not suit it.
+        """
+        known = component(model).card.recipes
+        name = self.recipe_name(model)
+        if name not in known:
+            raise ConfigError(f"{model} has no recipe {name!r}; its card has {', '.join(known) or 'none'}")
+        return known[name].override(**self.changes(model))
+
+    def cells(self) -> list[tuple[str, int]]:
+        """Every model at each of its clip lengths."""
+        return [(m, frames) for m in self.models for frames in self.choice(m).frames or self.frames]
+
+    def all_frames(self) -> list[int]:
+        """Every clip length that a model is trained at."""
+        return sorted({frames for _, frames in self.cells()})
 
     def cost_models(self) -> list[str]:
         """Models whose cost is counted."""
@@ -128,6 +223,8 @@ class Config(_Section):
     """Folder of the report; it is replaced as a whole."""
     claims: bool = True
     """Whether the ledger of published numbers is part of the run."""
+    machine: Machine = Machine()
+    """What trainings and evaluations run on."""
     published: list[str] = Field(default_factory=list)
     """Folders of committed records shown beside the run's own (below `results/published/`)."""
     studies: dict[str, Study]
@@ -167,9 +264,14 @@ def _explain(error: dict[str, Any]) -> str:
 
 
 def _section_at(loc: tuple[Any, ...]) -> type[BaseModel]:
-    sections = {"dataset": Dataset, "training": Training, "cost": Cost, "latency": Latency}
+    sections = {
+        "dataset": Dataset, "expected": Size, "training": Training, "cost": Cost, "latency": Latency,
+        "machine": Machine,
+    }  # fmt: skip
     if not loc:
         return Config
+    if len(loc) > 1 and loc[-2] == "per_model":
+        return ModelChoice
     return sections.get(loc[-1], Study)
 
 

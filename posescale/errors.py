@@ -9,6 +9,14 @@ class DataError(PosescaleError):
     """A data file is missing, torn, mis-shaped or implausible."""
 
 
+class FetchError(DataError):
+    """A file could not be downloaded: the server, the connection, the disk, or what arrived."""
+
+
+class ConsentError(PosescaleError):
+    """A licence that must be accepted first was not."""
+
+
 class CheckpointError(PosescaleError):
     """A checkpoint file cannot be read or does not fit the model."""
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import threading
 import time
 
@@ -23,6 +24,19 @@ def follow(interval: float = 0.5) -> None:
 def watch(pid: int, interval: float = 0.5) -> None:
     """End this process soon after process `pid` of this host."""
     threading.Thread(target=_watch, args=(pid, interval), daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """End this process when the one that holds the other end of its standard input closes it or dies.
+
+    Call it after standard input has been read.
+    """
+
+    def watch() -> None:
+        sys.stdin.buffer.read()  # returns when the parent's end is closed
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _watch(pid: int, interval: float) -> None:

@@ -1,6 +1,7 @@
 """Where a number comes from: machine, software and commit, written into every record by the job that measured."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from posescale.cards import ROOT
+from posescale.cards import ROOT, folder_digest
 
 _PACKAGES = ("torch", "triton", "numpy", "lightning", "mamba-ssm")
 
@@ -21,7 +22,7 @@ def fingerprint() -> dict[str, Any]:
 
     Torch's own settings (threads, TF32, back ends) are included when torch is already imported.
     """
-    return {**_machine(), **_commit(), **_torch_settings()}
+    return {**_machine(), **commit(), **_torch_settings()}
 
 
 @cache
@@ -47,9 +48,25 @@ def cpu_name() -> str:
 
 
 @cache
-def _commit() -> dict[str, Any]:
-    commit = _git("rev-parse", "HEAD")
-    return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain")) if commit else None}
+def commit() -> dict[str, Any]:
+    """The sources' commit and whether they differ from it.
+
+    In a copy without git: what the pack of POSESCALE_WHEELS says, if the sources are those it was made from.
+    """
+    known = _git("rev-parse", "HEAD")
+    if known:
+        return {"commit": known, "dirty": bool(_git("status", "--porcelain"))}
+    return _sealed() or {"commit": "unknown", "dirty": None}
+
+
+def _sealed() -> dict[str, Any] | None:
+    try:
+        seal = json.loads((Path(os.environ["POSESCALE_WHEELS"]) / "sources.json").read_text(encoding="utf-8"))
+        return (
+            {k: seal[k] for k in ("commit", "dirty")} if seal["digest"] == folder_digest(ROOT / "posescale") else None
+        )
+    except (KeyError, OSError, ValueError):
+        return None
 
 
 def _git(*arguments: str) -> str:

@@ -1,6 +1,6 @@
 """Training recipes: a paper's losses, optimiser and schedule as data."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -11,6 +11,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from posescale.errors import ConfigError
@@ -47,14 +48,39 @@ class Crops(BaseModel):
 class Recipe(BaseModel):
     """How a model is trained.
 
-    One epoch is `steps_per_epoch` optimiser steps, or one pass over all training clips when that is not set.
-    The learning rate rises linearly over the first `warmup` steps, is multiplied by `lr_decay` after every epoch, and
-    by a tenth after each of the epochs in `lr_drops`; a checkpoint is written at the end of each epoch.
+    One epoch is `steps_per_epoch` optimiser steps, or one pass over all training clips when that is not set. The
+    learning rate rises linearly over the first `warmup` steps, is multiplied by `lr_decay` after every epoch, and by a
+    tenth after each of the epochs in `lr_drops`; a checkpoint is written at the end of each epoch.
+
+    Attributes:
+        origin: whose it is: the authors' released code (`official`), read from their paper where no code tells
+            (`inferred`), or ours.
+        protocol: whose labels and 2D input the model is taught (`posescale.metrics.protocols`); loss weights belong to
+            the labels' unit. The data's own when not given.
+        start: where the weights come from: at random, or from a file of pretrained ones that training must be given.
+        windows: how sequences are cut into clips (`posescale.data.clips`).
+        stride: frames between training windows, for the rules that have one; T // 3 when not given.
+        flip: the probability of mirroring a clip, or `doubling`: every clip is shown twice in each pass, once mirrored.
+        batch: clips per step, over all processes.
+        batch_frames: frames per step instead, from which the batch follows: batch_frames // T clips.
+        accumulate: batches whose gradients make one step.
+        objective: what is differentiated: the loss L, or L^2 / 2, whose gradient is L times that of L (MixSTE's code).
+        optimizer: `adam` and `adam_amsgrad` add the weight decay to the gradient, `adamw` does not.
+        batch_norm: with several processes, what a batch norm sees: `one_process` refuses to train such a model,
+            `per_process` normalises by each process's own clips, `synchronised` by all (GPUs only).
+        norm_momentum: batch norms' momentum in the first epoch, and the value that it would reach after the last one,
+            falling exponentially; PyTorch's constant 0.1 when not given.
+        ema: decay of averaged weights, which are then what is kept, with a warm-up.
+        crops: of video models; their loss is that of heat maps, so `losses` is not read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    origin: Literal["official", "inferred", "ours"] = "ours"
+    protocol: str | None = None
+    start: Literal["random", "pretrained"] = "random"
     losses: LossWeights = LossWeights()
+    objective: Literal["loss", "half_squared_loss"] = "loss"
     optimizer: Literal["adamw", "adam", "adam_amsgrad"] = "adamw"
     lr: PositiveFloat = 2e-4
     weight_decay: NonNegativeFloat = 0.01
@@ -64,14 +90,40 @@ class Recipe(BaseModel):
     epochs: PositiveInt = 120
     steps_per_epoch: PositiveInt | None = None
     batch: PositiveInt = 4
-    stride: PositiveInt | None = None  # frames between training windows; T // 3 when not set
-    flip: float = Field(default=0.5, ge=0, le=1)  # probability of mirroring a clip
-    ema: float | None = Field(default=None, gt=0, lt=1)  # decay of averaged weights, with a warm-up
-    gradient_clip: PositiveFloat | None = None
+    batch_frames: PositiveInt | None = None
     accumulate: PositiveInt = 1
+    windows: Literal["strided", "official_clips", "tail_resampled", "chunks", "centred_valid"] = "strided"
+    stride: PositiveInt | None = None
+    flip: Annotated[float, Field(ge=0, le=1)] | Literal["doubling"] = 0.5
+    batch_norm: Literal["one_process", "per_process", "synchronised"] = "one_process"
+    norm_momentum: tuple[PositiveFloat, PositiveFloat] | None = None
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    gradient_clip: PositiveFloat | None = None
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
-    crops: Crops | None = None  # of video models; their loss is that of heat maps, so `losses` is not read
+    crops: Crops | None = None
     note: str = ""
+
+    @model_validator(mode="after")
+    def _one_batch_per_squared_loss(self) -> "Recipe":
+        if self.objective == "half_squared_loss" and self.accumulate > 1:
+            raise ValueError(
+                "objective half_squared_loss squares the loss of a whole batch, so it cannot be accumulated over "
+                f"{self.accumulate} parts; set accumulate to 1"
+            )
+        return self
+
+    def at(self, frames: int) -> "Recipe":
+        """The recipe for clips of so many frames: batch and stride as numbers.
+
+        Raises:
+            ConfigError: a batch would hold no clip.
+        """
+        stride = self.stride or (frames if self.windows == "chunks" else max(1, frames // 3))
+        if self.batch_frames is None:
+            return self.override(stride=stride)
+        if self.batch_frames < frames:
+            raise ConfigError(f"recipe: a batch of {self.batch_frames} frames holds no clip of {frames}")
+        return self.override(stride=stride, batch=self.batch_frames // frames, batch_frames=None)
 
     def rate(self, epoch: int, step: int) -> float:
         """The learning rate of optimiser step `step` (from 0, over the whole run), in epoch `epoch` (from 0)."""

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from posescale.errors import DataError
 
 SCHEMA_VERSION = 1
-Kind = Literal["accuracy", "cost", "latency", "memory", "training"]
+# operator: timing of one operator; check: whether something computes what it should, on this machine
+Kind = Literal["accuracy", "cost", "latency", "memory", "training", "operator", "check"]
 Status = Literal["ok", "unstable", "oom", "timeout", "unsupported", "crashed", "contaminated", "uncounted", "blocked"]
 
 
@@ -108,13 +109,13 @@ def write(path: Path, records: Iterable[Record]) -> None:
         raise
 
 
-def append(path: Path, record: Record) -> None:
-    """Add one record to a growing file by a single write; a line torn by an earlier crash is closed first."""
+def append(path: Path, *records: Record) -> None:
+    """Add records to a growing file by a single write; a line torn by an earlier crash is closed first."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+", buffering=0) as stream:  # one system call: whole lines or none
         torn = stream.tell() > 0 and _last_byte(stream) != b"\n"
-        stream.write((b"\n" if torn else b"") + record.line().encode())
+        stream.write((b"\n" if torn else b"") + "".join(record.line() for record in records).encode())
         os.fsync(stream.fileno())
 
 

@@ -160,6 +160,35 @@ def bootstrap_mean(
     return _interval(np.average(array, weights=mass), means, confidence)
 
 
+def bootstrap_grouped(
+    values: ArrayLike,
+    weights: ArrayLike,
+    groups: Sequence[str],
+    draws: int = 2000,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Mean over groups (such as actions) of the weighted mean over each group's sequences, with an interval.
+
+    Whole sequences are redrawn, each group's among themselves. A group of one sequence adds no width.
+
+    Raises:
+        ValueError: values that are not finite, or other lengths.
+    """
+    array, mass = _sample(values), _sample(weights)
+    if not array.size == mass.size == len(groups):
+        raise ValueError(f"{array.size} values, {mass.size} weights and {len(groups)} groups; expected as many of each")
+    random, names = np.random.default_rng(seed), np.asarray(groups)
+    total, means = 0.0, np.zeros(draws)
+    kinds = list(dict.fromkeys(groups))
+    for kind in kinds:
+        own = np.flatnonzero(names == kind)
+        chosen = own[random.integers(own.size, size=(draws, own.size))]
+        total += float(np.average(array[own], weights=mass[own]))
+        means += (array * mass)[chosen].sum(axis=1) / mass[chosen].sum(axis=1)
+    return _interval(total / len(kinds), means / len(kinds), confidence)
+
+
 def paired_bootstrap(
     ours: ArrayLike,
     theirs: ArrayLike,

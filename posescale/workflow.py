@@ -1,18 +1,23 @@
 """What the Snakefile needs to know: paths, targets and parameters of one configured run. No torch here."""
 
 import fcntl
+import json
 import os
+import shlex
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from posescale import consent
 from posescale.cards import ROOT, component, components, folder_digest
-from posescale.config import Config, Study, data_source, parse
+from posescale.config import Config, Dataset, Machine, Study, data_source, parse
+from posescale.data import catalog
 from posescale.errors import ConfigError, PosescaleError
 
-ARRAYS = ("index.json", "poses.npy", "exact.npy", "detections.npy")
-WEIGHTS = ("weights-last.pt", "weights-val-best.pt", "history.csv", "record.jsonl")
+LAST_WEIGHTS = ("weights-last.pt", "history.csv", "record.jsonl")
+WEIGHTS = (*LAST_WEIGHTS, "weights-val-best.pt")
 
 
 class Run:
@@ -28,6 +33,7 @@ class Run:
         self.config = config
         self.root = f"results/{config.name}"
         self.report = f"{config.report}/index.html"
+        self._told = False
 
     def study(self, wildcards: Any) -> Study:
         """The study that a rule's wildcards name."""
@@ -43,20 +49,20 @@ class Run:
 
     def accuracy(self) -> list[str]:
         """Records of all evaluations, controls included."""
-        scored = [
-            f"{self.root}/measure/{name}/accuracy/{model}-T{frames}-seed{seed}-{selection}.jsonl"
-            for name, study in self.config.studies.items()
-            for model in study.models
-            for frames in study.frames
-            for seed in study.seeds
-            for selection in study.selections
-        ]
-        controls = [
-            f"{self.root}/measure/{name}/controls/{control}-T{frames}.jsonl"
-            for name, study in self.config.studies.items()
-            for control in study.controls
-            for frames in study.frames
-        ]
+        scored, controls = [], []
+        for name, study in self.config.studies.items():
+            folder = f"{self.root}/measure/{name}"
+            scored += [
+                f"{folder}/accuracy/{model}-T{frames}-seed{seed}-{selection}.jsonl"
+                for model, frames in study.cells()
+                for seed in study.seeds
+                for selection in study.selections
+            ]
+            controls += [
+                f"{folder}/controls/{control}-T{frames}.jsonl"
+                for control in study.controls
+                for frames in study.all_frames()
+            ]
         return scored + controls
 
     def cost(self) -> list[str]:
@@ -78,9 +84,79 @@ class Run:
 
     def _cells(self) -> Iterator[str]:
         for name, study in self.config.studies.items():
-            for model in study.models:
-                for frames in study.frames:
-                    yield from (f"{name}/{model}-T{frames}-seed{seed}" for seed in study.seeds)
+            for model, frames in study.cells():
+                yield from (f"{name}/{model}-T{frames}-seed{seed}" for seed in study.seeds)
+
+    def validated(self) -> str:
+        """Pattern of the studies that score the best epoch by validation, so that trainings must keep one."""
+        return self._pattern(lambda study: "val-best" in study.selections)
+
+    def unvalidated(self) -> str:
+        """Pattern of the other studies."""
+        return self._pattern(lambda study: "val-best" not in study.selections)
+
+    def _pattern(self, wanted: Callable[[Study], bool]) -> str:
+        return "|".join(name for name, study in self.config.studies.items() if wanted(study)) or "(?!)"
+
+    def lacking(self) -> dict[str, str]:
+        """Study -> what keeps its data from being prepared here; studies whose data are prepared, or can be, are left
+        out.
+        """
+        found = {name: _lacking(study.dataset) for name, study in self.config.studies.items()}
+        done = {name for name in found if Path(f"{self.root}/data/{name}/index.json").exists()}
+        return {name: words for name, words in found.items() if words and name not in done}
+
+    def raw(self, wildcards: Any) -> list[str]:
+        """An input that does not exist, where a study's original files are missing; the first time, what is missing of
+        all studies is said in words.
+        """
+        if wildcards.study not in (lacking := self.lacking()):
+            return []
+        if not self._told:
+            self._told = True
+            sys.stderr.write(_how_to_get(self, lacking))
+        return [f"missing-data/{self.study(wildcards).dataset.name}"]
+
+
+def _lacking(dataset: Dataset) -> str:
+    source = data_source(dataset)
+    card = catalog.dataset_card(dataset.name)
+    try:
+        lacking = catalog.missing(dataset.name, Path(source) if source else None, dataset.settings)
+    except PosescaleError as error:
+        raise SystemExit(f"posescale: {error}") from None
+    agreed = consent.accepted(dataset.name, card.terms)
+    return "; ".join(filter(None, [lacking, "" if agreed else "its licence is not accepted yet"]))
+
+
+def _how_to_get(run: Run, lacking: dict[str, str]) -> str:
+    """What is missing for which study, then how to get each dataset."""
+    lines = [f"posescale: {run.config.name}: data are missing for {len(lacking)} of {len(run.config.studies)} studies"]
+    datasets = {name: run.config.studies[name].dataset for name in lacking}
+    for name, words in lacking.items():
+        settings = ", ".join(f"{key}={value}" for key, value in datasets[name].settings.items())
+        lines.append(f"  study {name}: {datasets[name].name}{f' ({settings})' if settings else ''}: {words}")
+    for id in dict.fromkeys(dataset.name for dataset in datasets.values()):
+        card = catalog.dataset_card(id)
+        lines += ["", f"  {id}: {' '.join(card.title.split())}"]
+        parts = {"licence": card.licence, "get it": card.obtain, "files": card.layout, "size": card.size}
+        for word, text in parts.items():
+            lines += textwrap.wrap(
+                f"{word}: {' '.join(text.split())}",
+                110,
+                initial_indent="    ",
+                subsequent_indent="      ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        if card.terms is not None and not consent.accepted(id, card.terms):
+            lines.append(f"    accept the licence once: `posescale data prepare {id} --out FOLDER --accept-licence`")
+    lines += [
+        "",
+        "  The original files are looked for below POSESCALE_DATA, or where a study's dataset.source says.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def plan(values: dict[str, Any]) -> Run:
@@ -94,16 +170,34 @@ def plan(values: dict[str, Any]) -> Run:
 def data_options(study: Study) -> str:
     """Arguments of `posescale data prepare` for a study's dataset."""
     source = data_source(study.dataset)
-    return " ".join(([f"--source {source!r}"] if source else []) + _settings(study.dataset.settings))
+    return " ".join(([f"--source {shlex.quote(source)}"] if source else []) + _settings(study.dataset.settings))
 
 
-def training_options(study: Study) -> str:
-    """Arguments of `posescale train` for a study's recipe."""
-    return " ".join([f"--recipe {study.training.recipe}", *_settings(study.training.changes)])
+def training_options(study: Study, model: str, machine: Machine) -> str:
+    """Arguments of `posescale train` for a model of a study: recipe, changes, machine."""
+    start = study.choice(model).start
+    place = {"device": machine.device, "devices": machine.devices, "workers": machine.workers}
+    plain = Machine().model_dump()
+    words = [f"--{key} {value}" for key, value in place.items() if value != plain[key]]
+    words += [f"--start {shlex.quote(start)}"] if start else []
+    return " ".join([f"--recipe {study.recipe_name(model)}", *_settings(study.changes(model)), *words])
+
+
+def scoring_options(study: Study, model: str, machine: Machine) -> str:
+    """Arguments of `posescale evaluate` for a model of a study: the protocol that its recipe teaches, the device."""
+    rules = study.recipe(model).protocol
+    words = [f"--protocol {rules}"] if rules else []
+    return " ".join(words + ([f"--device {machine.device}"] if machine.device != "cpu" else []))
+
+
+def start_file(study: Study, model: str) -> list[str]:
+    """The file of pretrained weights that a model starts from, if it does."""
+    start = study.choice(model).start
+    return [start] if start else []
 
 
 def _settings(values: dict[str, Any]) -> list[str]:
-    return [f"--set {key}={value}" for key, value in sorted(values.items())]
+    return [f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in sorted(values.items())]
 
 
 def code_digest(*folders: str, model: str | None = None) -> str:

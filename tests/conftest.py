@@ -25,6 +25,17 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def licences_accepted(tmp_path_factory):
+    """Settings of the tests' own, in which all datasets' licences are accepted: the tests use made-up data."""
+    os.environ["POSESCALE_CONFIG"] = str(tmp_path_factory.mktemp("settings"))
+    from posescale import consent
+    from posescale.data import catalog
+
+    for name in catalog.datasets():
+        consent.require(name, catalog.dataset_card(name).terms, accept=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     import torch
 

@@ -43,6 +43,13 @@ def _at(values, path, value):
         (["studies", "a", "training", "changes"], {"epohs": 1}, ["epohs", "epochs"]),
         (["studies", "a", "training", "changes"], {"lr": "fast"}, ["lr", "number"]),
         (["studies", "a", "latency", "rounds"], 0, ["studies.a.latency.rounds", "greater than 0"]),
+        (["studies", "a", "per_model", "posemamba_tiny", "frame"], [9], ["frame", "did you mean 'frames'", "recipe"]),
+        (["studies", "a", "per_model", "mixste"], {}, ["per_model names mixste", "does not list"]),
+        (["studies", "a", "per_model", "posemamba_tiny"], {"recipe": "paper"}, ["no recipe 'paper'", "h36m"]),
+        (["studies", "a", "per_model", "posemamba_tiny"], {"changes": {"flip": 2}}, ["flip"]),
+        (["studies", "a", "training", "recipe"], "h36m_finetune", ["posemamba_tiny has no recipe"]),
+        (["studies", "a", "dataset", "expected"], {"frame": 1}, ["frame", "did you mean 'frames'", "sequences"]),
+        (["machine", "device"], "tpu", ["machine.device", "cuda"]),
         (["studies", "a", "selections"], ["test-best"], ["studies.a.selections.0", "val-best"]),
     ],
 )
@@ -52,6 +59,19 @@ def test_wrong_keys_and_values_are_refused_in_words(path, value, words):
     with pytest.raises(ConfigError) as caught:
         config.parse(values, "my.yaml")
     assert all(word in str(caught.value) for word in ["my.yaml", *words]), caught.value
+
+
+def test_a_model_may_differ_from_its_study():
+    values = _values()
+    study = values["studies"]["a"] | {"models": ["posemamba_tiny", "mixste"], "frames": [27, 81]}
+    study["training"] = {"recipe": "small", "changes": {"epochs": 3, "lr": 1e-3}}
+    study["per_model"] = {"mixste": {"frames": [9], "recipe": "h36m", "changes": {"epochs": 5}}}
+    read = config.parse(values | {"studies": {"a": study}}).studies["a"]
+    assert read.cells() == [("posemamba_tiny", 27), ("posemamba_tiny", 81), ("mixste", 9)]
+    assert read.all_frames() == [9, 27, 81]
+    mixste, mamba = read.recipe("mixste"), read.recipe("posemamba_tiny")
+    assert (mixste.epochs, mixste.lr, mixste.objective) == (5, 1e-3, "half_squared_loss")
+    assert (mamba.epochs, mamba.lr, mamba.objective) == (3, 1e-3, "loss")
 
 
 def test_missing_and_broken_files_are_named(tmp_path):

@@ -227,3 +227,15 @@ def test_crossover_interval_covers():
         return low <= 100 ** (1 / 0.8) <= high
 
     assert np.mean([experiment() for _ in range(500)]) > 0.93
+
+
+def test_grouped_bootstrap_is_the_mean_of_group_means():
+    values, weights, groups = [1.0, 3.0, 10.0], [1, 3, 5], ["a", "a", "b"]
+    found = stats.bootstrap_grouped(values, weights, groups)
+    assert found.value == pytest.approx((2.5 + 10) / 2)
+    assert (found.low, found.high) == pytest.approx(((1 + 10) / 2, (3 + 10) / 2))  # group b has nothing to redraw
+    same = stats.bootstrap_grouped(values, weights, [""] * 3)
+    assert same.value == pytest.approx(np.average(values, weights=weights)) and same.low < same.value < same.high
+    assert stats.bootstrap_grouped(values, weights, groups) == found
+    with pytest.raises(ValueError, match="as many of each"):
+        stats.bootstrap_grouped(values, weights, ["a"])

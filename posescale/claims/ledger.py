@@ -62,7 +62,7 @@ def _missing_for_accuracy(claim: Claim, means: Means) -> Iterable[str]:
     if claim.protocol not in means.protocols:
         yield f"no protocol: {claim.protocol} is not defined; an entry in posescale.metrics.protocols would do"
     standing = means.components.get(claim.component or "")
-    if standing is not None and (claim.overrides or not standing.checkpoint) and not standing.recipe:
+    if standing is not None and (claim.overrides or not standing.checkpoint) and not standing.recipes:
         yield f"no weights and no recipe: {claim.component}'s card would have to name either"
 
 
@@ -75,7 +75,7 @@ def _next_step(claim: Claim, means: Means) -> str:
         return f"no GPU record of both in one setting: `posescale latency {names}{frames} --device cuda`"
     checkpoint = means.components[str(claim.component)].checkpoint
     weights = f"the official weights ({checkpoint})" if checkpoint and not claim.overrides else "weights"
-    train = f"{scores.SEEDS} seeds of `posescale train {claim.component} --recipe paper`"
+    train = f"{scores.SEEDS} seeds of `posescale train {claim.component} --recipe {claim.dataset}`"
     return f"only the record is missing: {weights} or {train}, then `posescale evaluate {claim.component}{frames}`"
 
 

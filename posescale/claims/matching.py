@@ -145,7 +145,8 @@ def _same_conditions(claim: Claim, record: Record) -> bool:
 
 
 def _by_the_paper(training: Record, means: Means) -> bool:
-    recipe, paper = training.options.get("recipe"), means.components[training.variant].recipe
-    if not isinstance(recipe, dict) or paper is None:
+    recipe = training.options.get("recipe")
+    if not isinstance(recipe, dict):
         return False
-    return {k: v for k, v in recipe.items() if k != "note"} == dict(paper)
+    plain = {k: v for k, v in recipe.items() if k != "note"}
+    return any(plain == dict(official) for official in means.components[training.variant].recipes.values())

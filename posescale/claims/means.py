@@ -19,14 +19,14 @@ class Standing:
         parameters: the variant's constructor arguments on its card.
         checkpoint: name of the official file of weights, None when none was published.
         reconstruction: why the network is our reading of the paper and not a copy of its code, "" when it was checked.
-        recipe: the paper's recipe, None when the card has none.
+        recipes: the authors' recipes on the card, by name.
     """
 
     digest: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
     reconstruction: str = ""
-    recipe: Mapping[str, Any] | None = None
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ def look(folders: Iterable[Path] = ()) -> Means:
 
 
 def _standing(found: Component) -> Standing:
-    checkpoint, recipe = found.card.variants[found.variant].checkpoint, found.card.recipes.get("paper")
+    checkpoint = found.card.variants[found.variant].checkpoint
+    official = {name: r for name, r in found.card.recipes.items() if r.origin == "official"}
     return Standing(
         digest=found.digest,
         parameters=found.parameters,
         checkpoint=checkpoint.file if checkpoint else None,
         reconstruction=found.card.reconstruction,
-        recipe=recipe.model_dump(exclude={"note"}) if recipe else None,
+        recipes={name: r.model_dump(mode="json", exclude={"note"}) for name, r in official.items()},
     )
 
 

@@ -32,7 +32,7 @@ def judge_accuracy(claim: Claim, evidence: Evidence) -> Verdict | None:
         return _retrained(claim, found.retrained)
     if found.other_recipes:
         others = f"{found.other_recipes} records were trained by another recipe than the paper's, and do not count"
-        better = f"{SEEDS} seeds of `posescale train {claim.component} --recipe paper` would"
+        better = f"{SEEDS} seeds of `posescale train {claim.component} --recipe {claim.dataset}` would"
         return Verdict("untested", f"{others}; {better}")
     return None
 

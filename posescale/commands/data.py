@@ -1,5 +1,6 @@
-"""`posescale data prepare` and `posescale data verify`."""
+"""`posescale data fetch`, `posescale data prepare` and `posescale data verify`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,39 @@ import typer
 from posescale.commands.output import AsJson, show
 from posescale.errors import ConfigError
 
-app = typer.Typer(help="Prepare and check datasets.", no_args_is_help=True)
+app = typer.Typer(help="Fetch, prepare and check datasets.", no_args_is_help=True)
+Accept = Annotated[
+    bool, typer.Option("--accept-licence", help="You have read the dataset's licence and accept it (noted once).")
+]
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Dataset id, as listed by `posescale datasets`.")],
+    to: Annotated[Path | None, typer.Option(help="Folder to fetch to (else its own below POSESCALE_DATA).")] = None,
+    accept_licence: Accept = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download a dataset from its own site; goes on where an earlier, killed or broken one stopped.
+
+    Files are compared with their published hashes, or with those of the first download (fetched.json).
+    """
+    from posescale.data.catalog import dataset_card
+    from posescale.data.fetch import fetch as bring
+    from posescale.data.fetch import folder_for
+
+    agree(name, accept_licence)
+    brought = bring(name, to)
+    folder = folder_for(name, to)
+    row = {
+        "dataset": name,
+        "folder": str(folder),
+        "brought": len(brought),
+        "bytes": sum(p.stat().st_size for p in brought),
+    }
+    show([row], as_json, f"{name}: everything that a program can fetch is in {folder}")
+    if note := dataset_card(name).fetch.note:
+        typer.echo(" ".join(note.split()), err=True)
 
 
 @app.command()
@@ -19,32 +52,62 @@ def prepare(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting as key=value; may be repeated.")
     ] = None,
+    accept_licence: Accept = False,
     as_json: AsJson = False,
 ) -> None:
     """Read a dataset's own files, or generate it, and write arrays with an index."""
     from posescale.data import catalog
     from posescale.data.opening import open_prepared
 
+    agree(name, accept_licence)
     catalog.prepare(name, out, source, parse_settings(settings or []))
     show(summary(open_prepared(out)), as_json, f"{name} in {out}")
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A prepared folder.")],
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|FOLDER", help="A dataset's original files, or a prepared folder.")
+    ],
+    source: Annotated[Path | None, typer.Option(help="Folder of the original files (else POSESCALE_DATA).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a prepared folder from end to end and check digest, shapes, splits, values and images."""
+    """Read a prepared folder, or a dataset's original files, from end to end.
+
+    A prepared folder: digest, shapes, splits, values and images. Original files: known and noted hashes, then
+    everything that `data prepare` checks, without writing anything.
+    """
+    from posescale.data import catalog
     from posescale.data.opening import open_prepared
+    from posescale.data.originals import verify_originals
     from posescale.data.verify import verify as check_lifting
     from posescale.data.video.verify import verify as check_video
 
-    check = check_video if hasattr(open_prepared(folder), "videos") else check_lifting
-    show(summary(check(folder)), as_json, f"{folder}: as its index declares")
+    if what in catalog.datasets() and not (Path(what) / "index.json").exists():
+        show([verify_originals(what, source)], as_json, f"{what}: the original files can be prepared")
+        return
+    check = check_video if hasattr(open_prepared(Path(what)), "videos") else check_lifting
+    show(summary(check(Path(what))), as_json, f"{what}: as its index declares")
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`key=value` words as settings; values are read as YAML scalars, so numbers and true/false work.
+def agree(name: str, accept: bool) -> None:
+    """Let a dataset's licence be accepted: by the option, or by a question where a person is at the terminal.
+
+    Raises:
+        ConsentError: it was not.
+    """
+    from posescale import consent
+    from posescale.data import catalog
+
+    def ask(words: str) -> bool:
+        return typer.confirm(f"{words}\nHave you read it, and do you accept it?", err=True)
+
+    person = sys.stdin.isatty() and sys.stderr.isatty()
+    consent.require(name, catalog.dataset_card(name).terms, accept, ask if person else None)
+
+
+def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
+    """`key=value` words of an option as settings; values are read as YAML, so numbers, true/false and [a, b] work.
 
     Raises:
         ConfigError: a word without =, or a key given twice.
@@ -55,11 +118,11 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key or key in settings:
-            raise ConfigError(f"--set {pair}: expected key=value, each key once")
+            raise ConfigError(f"{option} {pair}: expected key=value, each key once")
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {pair}: the value cannot be read: {error}") from error
+            raise ConfigError(f"{option} {pair}: the value cannot be read: {error}") from error
     return settings
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON list of flat objects instead of a table.")]
@@ -24,7 +25,7 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "", columns
         typer.echo(json.dumps([{k: _plain(v) for k, v in row.items()} for row in rows], indent=1))
         return
     keys = columns or (list(rows[0]) if rows else [])
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=escape(title), title_justify="left", header_style="bold")
     if len(rows) == 1 and len(keys) > 4:  # one thing: its properties below one another
         table.show_header = False
         table.add_column(no_wrap=True)
@@ -59,4 +60,4 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -28,14 +28,14 @@ def train(
     study: Annotated[str, typer.Option(help="Name of the study, for the record.")] = "",
     threads: Annotated[int, typer.Option(help="Threads torch may use.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    devices: Annotated[int, typer.Option(help="Processes that share each batch, one device each.")] = 1,
+    start: Annotated[Path | None, typer.Option(help="Pretrained weights, for a recipe that starts from them.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that read clips ahead.")] = 0,
     height: Annotated[int | None, typer.Option(help="Of a video model's crops; the variant's own, if unset.")] = None,
     width: Annotated[int | None, typer.Option(help="Of a video model's crops; the variant's own, if unset.")] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", help="A constructor argument of the model, as key=value. Repeatable."),
-    ] = None,
-    start_from: Annotated[
-        Path | None, typer.Option(help="A ViTPose checkpoint that a video model's encoder begins with.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,8 +44,11 @@ def train(
 
     chosen = changed(resolve_recipe(name, recipe), changes or [])
     size = {"height": height, "width": width}
-    overrides = parse_settings(model or []) | {side: pixels for side, pixels in size.items() if pixels is not None}
-    record = fit(name, data, frames, seed, chosen, out, threads, device, overrides, study=study, start_from=start_from)
+    overrides = parse_settings(model or [], "--model") | {side: n for side, n in size.items() if n is not None}
+    record = fit(
+        name, data, frames, seed, chosen, out, threads, device, overrides, study=study, devices=devices, start=start,
+        workers=workers,
+    )  # fmt: skip
     if record.status != "ok":
         sys.exit(f"posescale: {name} T={frames} seed={seed}: {record.status}: {record.reason}; see {out}/history.csv")
     show([_row(record, out)], as_json)
@@ -68,9 +71,13 @@ def changed(recipe: "Recipe", texts: list[str]) -> "Recipe":
 
 def _row(record: "Record", out: Path) -> dict[str, Any]:
     values = {value.name: value.value for value in record.values}
+    watched: dict[str, Any] = {}
+    for v in record.values:  # none where the data have no validation split
+        if v.name.startswith("val_") and not v.name.endswith("_best"):
+            watched |= {v.name: v.value, "val_unit": v.unit}
     return {
         "model": record.variant, "frames": record.frames, "seed": record.seed, "epochs": int(values["epochs"]),
         "steps": int(values["steps"]), "seconds": values["seconds"], "loss": values["loss"],
-        **{name: value for name, value in values.items() if name.startswith("val_")},
-        "best_epoch": int(values["best_epoch"]), "out": str(out),
+        **watched,
+        "best_epoch": int(values.get("best_epoch", 0)) or None, "out": str(out),
     }  # fmt: skip

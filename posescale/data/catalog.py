@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import track
 
+from posescale import consent
+from posescale.data.card import DatasetCard
 from posescale.data.prepared import Clip, DatasetIndex, write_prepared
 from posescale.data.reading import Reading
 from posescale.data.video.prepared import RENDERED, VideoIndex, VideoPart, write_video_data
@@ -21,23 +23,6 @@ from posescale.errors import ConfigError, UnavailableError
 
 FOLDER = Path(__file__).resolve().parent
 Piece = TypeVar("Piece", Clip, VideoPart)
-
-
-class DatasetCard(BaseModel):
-    """`card.yaml` of a dataset: what a person must know before using it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    title: str
-    task: Literal["lifting", "video"]
-    licence: str
-    acknowledgement: str = ""
-    obtain: str  # the exact steps
-    layout: str  # files a source folder must hold
-    size: str
-    protocols: list[str]  # ids; the first is the default
-    splits: str
 
 
 @cache
@@ -77,9 +62,12 @@ def reader(id: str) -> ModuleType:
     return importlib.import_module(f"posescale.data.{dataset_card(id).id}.reader")
 
 
-def missing(id: str, source: Path | None = None) -> str:
-    """What keeps a dataset from being prepared on this machine; empty when nothing does."""
-    return reader(id).missing(source)
+def missing(id: str, source: Path | None = None, settings: dict[str, Any] | None = None) -> str:
+    """What keeps a dataset from being prepared on this machine (with these settings); empty when nothing does."""
+    module = reader(id)
+    if settings is None or not hasattr(module, "missing_for"):
+        return module.missing(source)
+    return module.missing_for(source, check_settings(id, settings))
 
 
 def prepare(
@@ -95,50 +83,55 @@ def prepare(
 
     Raises:
         UnavailableError: unknown dataset, or its files are not on this machine.
+        ConsentError: its licence must be accepted first (posescale.consent).
         ConfigError: an unknown setting, or a value out of range.
         DataError: a damaged source file, or `out` cannot be written.
     """
+    card, module, chosen = dataset_card(id), reader(id), check_settings(id, settings)
+    out = Path(out).expanduser()
+    fields = {"dataset": id, "protocol": card.protocols[0], "settings": chosen.model_dump()}
+    if hasattr(module, "render"):  # generated frames are made beside `out` and move into it
+        rendered = module.render(out, chosen)
+        reading = module.read(rendered, chosen)
+        fields |= reading.index_fields() | {"root": RENDERED}
+        return write_video_data(out, with_progress(reading.videos, reading.total, id), rendered=rendered, **fields)
+    reading = open_reading(id, source, settings)
+    fields |= reading.index_fields()
+    if isinstance(reading, VideoReading):
+        return write_video_data(out, with_progress(reading.videos, reading.total, id), **fields)
+    return write_prepared(out, with_progress(reading.clips, reading.total, id), **fields)
+
+
+def open_reading(
+    id: str, source: Path | str | None = None, settings: dict[str, Any] | None = None
+) -> Reading | VideoReading:
+    """Open a dataset's original files for reading; arguments and errors as in `prepare`."""
     card, module = dataset_card(id), reader(id)
-    chosen = _settings(id, module, settings or {})
+    chosen = check_settings(id, settings)
     source = Path(source).expanduser() if source is not None else None
     lacking = module.missing(source)
     if lacking:
         raise UnavailableError(f"{id}: {lacking}. How to get it: {' '.join(card.obtain.split())}")
-    prepared = {"dataset": id, "protocol": card.protocols[0], "settings": chosen.model_dump()}
-    if card.task == "video":
-        return _prepare_video(module, Path(out).expanduser(), source, chosen, prepared)
-    reading: Reading = module.read(source, chosen)
-    clips = _progress(reading.clips, reading.total, id)
-    return write_prepared(Path(out).expanduser(), clips, **prepared, **reading.index_fields())
+    consent.require(id, card.terms)
+    return module.read(source, chosen)
 
 
-def _prepare_video(
-    module: ModuleType, out: Path, source: Path | None, chosen: BaseModel, prepared: dict[str, Any]
-) -> VideoIndex:
-    """Read a video dataset; one that is generated is rendered first, beside `out`, and moves into it."""
-    if not hasattr(module, "render"):
-        reading: VideoReading = module.read(source, chosen)
-        return write_video_data(out, _videos(reading, prepared), **prepared, **reading.index_fields())
-    rendered = module.render(out, chosen)
-    reading = module.read(rendered, chosen)
-    fields = prepared | reading.index_fields() | {"root": RENDERED}
-    return write_video_data(out, _videos(reading, prepared), rendered=rendered, **fields)
+def check_settings(id: str, values: dict[str, Any] | None = None) -> BaseModel:
+    """A reader's settings, complete.
 
-
-def _videos(reading: VideoReading, prepared: dict[str, Any]) -> Iterator[VideoPart]:
-    return _progress(reading.videos, reading.total, prepared["dataset"])
-
-
-def _settings(id: str, module: ModuleType, values: dict[str, Any]) -> BaseModel:
+    Raises:
+        ConfigError: an unknown setting, or a value out of range.
+    """
+    module = reader(id)
     try:
-        return module.Settings.model_validate(values)
+        return module.Settings.model_validate(values or {})
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         known = ", ".join(module.Settings.model_fields)
         raise ConfigError(f"settings of {id}: {wrong}. There are: {known}") from error
 
 
-def _progress(pieces: Iterator[Piece], total: int, title: str) -> Iterator[Piece]:
+def with_progress(pieces: Iterator[Piece], total: int, title: str) -> Iterator[Piece]:
     """The pieces, with a progress bar on stderr where that is a terminal."""
     console = Console(stderr=True)
     return iter(track(pieces, title, total, console=console, disable=not console.is_terminal))

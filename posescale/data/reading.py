@@ -4,12 +4,14 @@ A reader is `posescale/data/<id>/reader.py` with
 
     Settings                        a pydantic model that refuses unknown keys
     missing(source) -> str          why it cannot be read on this machine; empty when it can
+    missing_for(source, settings) -> str    optional: the same, where what is needed depends on the settings
     read(source, settings) -> Reading
+    sources(folder) -> [Path]       optional: the files it may read, where they lie deeper than the folder itself
 """
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from pydantic import Field
 
 from posescale.data.camera import named_seed, rig
 from posescale.data.detector import DetectorSettings, detect
-from posescale.data.prepared import Clip, Split
-from posescale.data.skeleton import JOINTS, LEFT, PARENTS, RIGHT
+from posescale.data.prepared import Clip, Space, Split
+from posescale.data.skeleton import H36M, LEFT, RIGHT, Skeleton
 
 
 class ViewSettings(DetectorSettings):
@@ -50,17 +52,23 @@ class Reading:
         clips: the clips, one at a time, so that memory stays small.
         fps: frames per second.
         acknowledgement: text that must travel with the data.
+        skeleton: of its poses.
+        space: of its poses (posescale.data.prepared).
+        protocol: id of the protocol they are made for; the first on the card when empty.
     """
 
     total: int
     clips: Iterator[Clip]
     fps: float
     acknowledgement: str = ""
+    skeleton: Skeleton = H36M
+    space: Space = "camera"
+    protocol: str = ""
 
     def index_fields(self) -> dict[str, Any]:
-        """The fields of DatasetIndex that every 17-joint dataset shares."""
-        skeleton = {"joints": JOINTS, "parents": PARENTS, "left": LEFT, "right": RIGHT}
-        return {"fps": self.fps, "acknowledgement": self.acknowledgement, **skeleton}
+        """The fields of DatasetIndex that a reader decides, the settings apart."""
+        fields = {"fps": self.fps, "acknowledgement": self.acknowledgement, "space": self.space}
+        return fields | asdict(self.skeleton) | ({"protocol": self.protocol} if self.protocol else {})
 
 
 def views(trial: Trial, settings: ViewSettings) -> Iterator[Clip]:

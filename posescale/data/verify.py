@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posescale.data.prepared import SHAPES, DatasetIndex, PreparedData
+from posescale.data.prepared import ARRAYS, DatasetIndex, PreparedData
 from posescale.errors import DataError
 
 BLOCK = 1 << 16  # frames checked at a time, so that memory stays small
@@ -16,7 +16,7 @@ def verify(folder: Path | str) -> PreparedData:
 
     Raises:
         DataError: the bytes are not those of the digest, sequences overlap or leave gaps, a subject is in two splits,
-            a number is not finite, a joint is not in front of its camera, or a confidence is outside 0..1.
+            a number is not finite, a joint is not in front of its camera, or a confidence is no confidence.
     """
     data = PreparedData(folder)
     _check_index(data.folder, data.index)
@@ -42,10 +42,9 @@ def _check_index(folder: Path, index: DatasetIndex) -> None:
 
 def _check_digest(data: PreparedData) -> None:
     digest = hashlib.sha256()
-    for name in SHAPES:
-        array = getattr(data, name)
+    for name, array in data.arrays.items():
         for start in range(0, len(array), BLOCK):
-            digest.update(np.ascontiguousarray(array[start : start + BLOCK], dtype="<f4").tobytes())
+            digest.update(np.ascontiguousarray(array[start : start + BLOCK], dtype=ARRAYS[name].dtype).tobytes())
     found = digest.hexdigest()[:12]
     if found != data.index.digest:
         raise DataError(
@@ -55,11 +54,15 @@ def _check_digest(data: PreparedData) -> None:
 
 
 def _check_values(data: PreparedData, rows: slice) -> None:
-    for name in SHAPES:
-        if not np.isfinite(getattr(data, name)[rows]).all():
+    for name, array in data.arrays.items():
+        if not np.isfinite(array[rows]).all():
             raise DataError(f"{data.folder}/{name}.npy: NaN or infinity; prepare the dataset again")
-    if not (data.poses[rows, :, 2] > 0).all():
+    scored = slice(None) if data.valid is None else data.valid[rows]
+    if data.index.space == "camera" and not (data.poses[rows][scored][..., 2] > 0).all():
         raise DataError(f"{data.folder}/poses.npy: a joint lies behind its camera; prepare the dataset again")
-    confidence = data.detections[rows, :, 2]
-    if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise DataError(f"{data.folder}/detections.npy: a confidence is outside 0..1; prepare the dataset again")
+    if data.factor is not None and not (data.factor[rows] >= 0).all():
+        raise DataError(f"{data.folder}/factor.npy: a factor is negative; prepare the dataset again")
+    if data.detections is not None:
+        confidence = data.detections[rows, :, 2]  # peaks of real heat maps may lie a little above 1
+        if not ((confidence >= 0) & (confidence < 2)).all():
+            raise DataError(f"{data.folder}/detections.npy: a confidence is outside 0..1; prepare the dataset again")

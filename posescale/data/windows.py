@@ -5,42 +5,21 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch.utils.data import Dataset
 
 from posescale.data.camera import normalise_screen
+from posescale.data.clips import cut
 from posescale.data.prepared import PreparedData, Split
+from posescale.data.scored import videos
+from posescale.data.units import unit_of
 from posescale.errors import ConfigError, DataError
+from posescale.metrics.protocols import Protocol, protocol
 
-__all__ = ["ClipWindows", "collate", "cover", "mean_pose", "mirror", "normalise_screen"]
+__all__ = ["ClipWindows", "collate", "mean_pose", "mirror", "normalise_screen", "screen_inputs", "track"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Poses = TypeVar("Poses", torch.Tensor, np.ndarray)
-
-
-def cover(length: int, frames: int) -> list[tuple[int, int]]:
-    """Windows that score every frame of a sequence exactly once (the `cover` tail rule).
-
-    Windows do not overlap but for the last, which ends with the sequence and of which only the new frames count.
-    A sequence shorter than a window is one window, to be edge-padded; its real frames count.
-
-    Args:
-        length: frames of the sequence.
-        frames: T, frames of a window.
-
-    Returns:
-        Pairs (start, first_scored): the window is frames start .. start + T of the sequence, and its own frames
-        first_scored .. min(T, length) (counted within the window) are scored.
-
-    Raises:
-        ConfigError: `length` or `frames` is below 1.
-    """
-    if length < 1 or frames < 1:
-        raise ConfigError(f"cover: a sequence of {length} frames and windows of {frames}; both must be at least 1")
-    windows = [(start, 0) for start in range(0, length - frames + 1, frames)]
-    rest = length % frames
-    if rest:
-        windows.append((max(0, length - frames), frames - rest if windows else 0))
-    return windows
 
 
 def mirror(poses: Poses, left: list[int], right: list[int]) -> Poses:
@@ -68,14 +47,13 @@ class ClipWindows(Dataset):
 
     Attributes:
         sequences: the split's sequences.
-        sequence: `(N,)` number of each window's sequence in `sequences`.
-        start: `(N,)` first frame of each window within its sequence.
-        first_scored: `(N,)` as in `cover`; 0 for windows made by a stride.
+        windows: which frames each window reads (`posescale.data.clips.Windows`).
+        rules: the data's protocol, which decides the 2D input and the labels.
     """
 
     def __init__(
-        self, data: PreparedData, split: Split, frames: int, stride: int | Literal["cover"],
-        input_2d: Literal["detections", "exact"] = "detections",
+        self, data: PreparedData, split: Split, frames: int, stride: int | None = None,
+        input_2d: Literal["detections", "exact"] | None = None, rule: str = "strided", rules: Protocol | None = None,
     ) -> None:  # fmt: skip
         """Choose the windows.
 
@@ -83,53 +61,58 @@ class ClipWindows(Dataset):
             data: an opened prepared folder.
             split: which of its sequences.
             frames: T.
-            stride: frames between the starts of windows; sequences shorter than T are then left out, with a
-                warning that counts them. "cover" chooses the windows of `cover` instead and pads short sequences
-                by repeating their last frame.
-            input_2d: detections, or the exact projection with confidence 1.
+            stride: frames between the starts of windows, for the rules that have one; T when not given.
+            input_2d: detections, or the exact 2D with confidence 1; the protocol's choice when not given.
+            rule: how sequences are cut (`posescale.data.clips`). Sequences that give no window are left out, with a
+                warning that counts them.
+            rules: the protocol; the data's own when not given.
 
         Raises:
-            ConfigError: an argument is out of range.
-            DataError: the split is empty, or holds no sequence of T frames.
+            ConfigError: an argument is out of range, or there is no such rule or protocol.
+            DataError: the split is empty or gives no window, or the data lack what the protocol needs.
         """
-        if frames < 1 or (stride != "cover" and (isinstance(stride, str) or stride < 1)):
-            raise ConfigError(f"windows of {frames} frames every {stride!r}: frames and stride must be 1 or more")
-        if input_2d not in ("detections", "exact"):
-            raise ConfigError(f"input_2d is {input_2d!r}; choose detections or exact")
-        self.data, self.split, self.frames, self.stride, self.input_2d = data, split, frames, stride, input_2d
+        self.data, self.split, self.frames = data, split, frames
+        self.rules = rules or protocol(data.index.protocol)
+        self.unit = unit_of(data, self.rules)
+        self.input_2d = input_2d or self.rules.input_2d
+        self._source = track(data, self.input_2d)
         self.sequences = data.sequences(split)
-        self.root = data.index.parents.index(-1)
         if not self.sequences:
             raise DataError(f"{data.folder}: there is no sequence in split {split!r}")
-        windows = self._covering() if stride == "cover" else self._strided()
-        table = np.array(windows, dtype=np.int64)
-        self.sequence, self.start, self.first_scored = table.T
+        self.windows = cut(rule, videos(data, split), frames, stride)
+        self._check_short()
         self._offset = np.array([s.start for s in self.sequences])
-        self._end = np.array([s.start + s.length for s in self.sequences])
+        self._length = np.array([s.length for s in self.sequences])
         self._size = np.array([[s.width, s.height] for s in self.sequences], dtype=np.float32)
+        self._label_width = np.array([self.rules.label_width or s.width for s in self.sequences], dtype=np.float32)
 
-    def _covering(self) -> list[tuple[int, int, int]]:
-        return [(n, *window) for n, s in enumerate(self.sequences) for window in cover(s.length, self.frames)]
+    @property
+    def sequence(self) -> np.ndarray:
+        """(N,) number of each window's sequence in `sequences`."""
+        return self.windows.sequence
 
-    def _strided(self) -> list[tuple[int, int, int]]:
+    @property
+    def start(self) -> np.ndarray:
+        """(N,) first frame of each window within its sequence."""
+        return self.windows.start
+
+    def _check_short(self) -> None:
         lengths = [s.length for s in self.sequences]
-        short = sum(length < self.frames for length in lengths)
-        if short == len(lengths):
+        used = len(np.unique(self.windows.sequence))
+        if not used:
             raise DataError(
-                f"{self.data.folder}: all {short} sequences of split {self.split!r} are shorter than {self.frames} "
-                f"frames (the longest has {max(lengths)}); choose fewer frames"
+                f"{self.data.folder}: all {len(lengths)} sequences of split {self.split!r} are shorter than "
+                f"{self.frames} frames (the longest has {max(lengths)}); choose fewer frames"
             )
-        if short:
+        if used < len(lengths):
             warnings.warn(
-                f"{self.data.folder}: {short} of {len(lengths)} sequences of split {self.split!r} are shorter than "
-                f"{self.frames} frames and are left out",
+                f"{self.data.folder}: {len(lengths) - used} of {len(lengths)} sequences of split {self.split!r} are "
+                f"shorter than {self.frames} frames and are left out",
                 stacklevel=3,
             )
-        last = [length - self.frames + 1 for length in lengths]
-        return [(n, start, 0) for n, stop in enumerate(last) for start in range(0, stop, self.stride)]
 
     def __len__(self) -> int:
-        return len(self.start)
+        return len(self.windows)
 
     def __getitem__(self, index: int) -> Batch:
         """One window: input `(T, J, 3)` and target `(T, J, 3)`, as in `__getitems__`."""
@@ -146,22 +129,42 @@ class ClipWindows(Dataset):
 
         Returns:
             inputs `(b, T, J, 3)`: x, y in screen units (`normalise_screen`) and confidence; targets `(b, T, J, 3)`:
-            metres, camera space, relative to the root joint. Both float32.
+            the protocol's labels (`posescale.data.units`), relative to the root joint. Both float32.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         sequence = self.sequence[chosen]
-        first = self._offset[sequence] + self.start[chosen]
-        rows = np.minimum(first[:, None] + np.arange(self.frames), self._end[sequence][:, None] - 1)
+        rows = self._offset[sequence][:, None] + self.windows.rows(chosen, self._length)
         width, height = (self._size[sequence, side][:, None, None] for side in (0, 1))
-        source = self.data.detections if self.input_2d == "detections" else self.data.exact
-        pixels = source[rows]
-        inputs = np.ones((*pixels.shape[:-1], 3), dtype=np.float32)
-        inputs[..., :2] = normalise_screen(pixels[..., :2], width, height)
-        if self.input_2d == "detections":
-            inputs[..., 2] = pixels[..., 2]
+        inputs = screen_inputs(self._source[rows], width, height)
         poses = self.data.poses[rows]
-        targets = poses - poses[..., self.root, None, :]
+        targets = poses - poses[..., self.rules.root, None, :]
+        if self.rules.labels != "metres":
+            targets *= np.float32(self.unit.per_pose(self._label_width[sequence]))[..., None, None, None]
         return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+def screen_inputs(pixels: np.ndarray, width: ArrayLike, height: ArrayLike) -> np.ndarray:
+    """What a model sees: pixels `(..., J, 2 or 3)` as x, y in screen units and confidence, `(..., J, 3)` float32.
+
+    The confidence is 1 where the pixels have none.
+    """
+    inputs = np.ones((*pixels.shape[:-1], 3), dtype=np.float32)
+    inputs[..., :2] = normalise_screen(pixels[..., :2], width, height)
+    if pixels.shape[-1] == 3:
+        inputs[..., 2] = pixels[..., 2]
+    return inputs
+
+
+def track(data: PreparedData, input_2d: str) -> np.ndarray:
+    """The array of a 2D track: (F, J, 3) with confidence, or (F, J, 2)."""
+    if input_2d not in ("detections", "exact"):
+        raise ConfigError(f"input_2d is {input_2d!r}; choose detections or exact")
+    if input_2d == "exact" and data.exact is None and data.index.space == "image":
+        return data.poses[..., :2]  # the label's own x and y
+    found = data.arrays.get(input_2d)
+    if found is None:
+        raise DataError(f"{data.folder}: has no {input_2d} 2D; it has {', '.join(data.arrays)}")
+    return found
 
 
 def mean_pose(data: PreparedData, split: Split = "train") -> np.ndarray:

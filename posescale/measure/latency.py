@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from posescale import stats
-from posescale.measure.plan import Cell, Plan, Progress, check
+from posescale.measure.gpu import typical_clock
+from posescale.measure.plan import Cell, Plan, Progress, check, model_cell
 from posescale.measure.session import Event, Worker
 from posescale.records import Record, Value
 
@@ -26,6 +27,10 @@ class Limits:
         drift: of the session's control work, slowest over fastest minus 1; above it all rows are `contaminated`.
         foreign: cores that other processes keep busy while a row is timed; above it the row is `contaminated`.
         waited: share of the time a single-threaded row did not get its core; above it the row is `contaminated`.
+        seconds: of accumulated calls; a row with less is `unstable`.
+        discarded: share of calls during which the GPU was slowed down; above it the row is `unstable`.
+        cycles: by which the spin of known cycles may differ from its cycles over the SM clock read meanwhile; above it
+            all rows are `contaminated`.
     """
 
     half_width: float = 0.05
@@ -33,13 +38,16 @@ class Limits:
     drift: float = 0.10
     foreign: float = 0.5
     waited: float = 0.10
+    seconds: float = 0.0
+    discarded: float = 0.05
+    cycles: float = 0.02
 
 
 def default_limits(device: str) -> Limits:
     """The bounds of a device: a GPU that is ours alone must be steadier than a shared CPU."""
     if device == "cpu":
         return Limits()
-    return Limits(half_width=0.005, samples=100, drift=0.02, foreign=math.inf, waited=math.inf)
+    return Limits(half_width=0.005, samples=100, drift=0.02, foreign=math.inf, waited=math.inf, seconds=10.0)
 
 
 def latency(
@@ -97,11 +105,22 @@ def latency(
         timeout=timeout,
     )
     preferences = {"attention": attention} if attention else {}
-    plan = Plan(batch, threads, device, dtype, mode, seconds, timeout, memory_limit, seed, study,
-                 dict(overrides or {}), preferences)  # fmt: skip
-    session = _Session(plan, [Cell(name, t) for t in frames for name in names], rounds, progress)
+    cells = [model_cell(name, t, batch, overrides or {}, preferences) for t in frames for name in names]
+    plan = Plan(threads, device, dtype, mode, seconds, timeout, memory_limit, seed, study)
+    return latency_of(cells, plan, rounds, limits, progress)
+
+
+def latency_of(
+    cells: list[Cell],
+    plan: Plan,
+    rounds: int = 3,
+    limits: Limits | None = None,
+    progress: Progress = lambda share, what: None,
+) -> list[Record]:
+    """Time cells of any kind against each other, as `latency` does: one record per cell, in order."""
+    session = _Session(plan, cells, rounds, progress)
     session.run()
-    return [_record(cell, session, limits or default_limits(device)) for cell in session.cells]
+    return [_record(cell, session, limits or default_limits(plan.device)) for cell in cells]
 
 
 class _Session:
@@ -110,7 +129,9 @@ class _Session:
     def __init__(self, plan: Plan, cells: list[Cell], rounds: int, progress: Progress) -> None:
         self.plan, self.cells, self.rounds, self.progress = plan, cells, rounds, progress
         self.random = random.Random(plan.seed)
-        self.controls: list[dict[str, float]] = []
+        self.controls: list[dict[str, Any]] = []
+        self.copy_rate = 0.0  # bytes/s of a large copy on the device, read and written
+        self.monitoring: dict[str, Any] = {}
         self.fingerprint: dict[str, Any] = {}
         self.drifts: list[float] = []
 
@@ -132,11 +153,22 @@ class _Session:
             for cell in [attempt.current] if attempt.current else alive:
                 cell.failure = ending
 
+    def heed(self, monitor: dict[str, Any]) -> None:
+        """Keep what a worker's GPU monitor says at its end: the worst of all rounds."""
+        self.monitoring["missing"] = self.monitoring.get("missing") or monitor["missing"]
+        self.monitoring["foreign"] = sorted({*self.monitoring.get("foreign", []), *monitor["foreign"]})
+
     @property
     def drift(self) -> float:
         """Slowest over fastest control work of the session, minus 1."""
         work = [c["work"] for c in self.controls]
         return max(work) / min(work) - 1 if work else 0.0
+
+    @property
+    def cycles_error(self) -> float | None:
+        """Largest disagreement between the spin's time and its known cycles; None where no clock could be read."""
+        errors = [abs(c["cycles_error"]) for c in self.controls if "cycles_error" in c]
+        return max(errors) if errors else None
 
 
 class _Attempt:
@@ -164,17 +196,23 @@ class _Attempt:
             cell = self.cells[event["cell"]] if "cell" in event else None
             match event["event"]:
                 case "control":
-                    self.session.controls.append({k: event[k] for k in ("work", "nothing")})
+                    self.session.controls.append({k: v for k, v in event.items() if k != "event"})
+                case "copied":
+                    self.session.copy_rate = max(self.session.copy_rate, event["rate"])
                 case "end":
                     self.session.fingerprint = event["fingerprint"]
+                    self.session.heed(event["monitor"])
                 case "warm":
                     cell.first_call.append(event["first_call"])
-                    cell.facts |= {k: event[k] for k in ("frames_out", "backends", "changed_flags")}
+                    cell.facts |= {k: v for k, v in event.items() if k not in ("event", "cell", "first_call")}
                 case "timed":
                     samples[id(cell)][0].extend(event["device_ms"])
                     samples[id(cell)][1].extend(event["host_ms"])
                     cell.waited = max(cell.waited, event["waited"])
                     cell.foreign = max(cell.foreign, event["foreign"])
+                    cell.discarded += event["discarded"]
+                    for name, readings in event["gpu"].items():
+                        cell.gpu.setdefault(name, []).extend(readings)
                 case "checked" if event["disagreement"]:
                     cell.failure = {"status": "contaminated", "reason": f"{event['disagreement']}; no time is reported"}
         for cell in self.cells:
@@ -184,46 +222,64 @@ class _Attempt:
 
 def _record(cell: Cell, session: _Session, limits: Limits) -> Record:
     plan = session.plan
-    shared = plan.record(cell, "latency", session.fingerprint)
+    shared = plan.record(cell, cell.kind, session.fingerprint)
     if cell.failure is not None:
         return Record(**shared, **cell.failure)
-    median = stats.bootstrap_median(cell.device_ms, seed=plan.seed)
     flat = [ms for row in cell.device_ms for ms in row]
+    if not flat:
+        reason = f"the GPU was slowed down during all {cell.discarded} timed calls"
+        return Record(**shared, status="unstable", reason=reason, samples=cell.gpu)
+    median = stats.bootstrap_median([row for row in cell.device_ms if row], seed=plan.seed)
     shared["options"] |= {
         "seconds": plan.seconds,
         "frames_out": cell.facts["frames_out"],
-        "round_p50_ms": [float(np.median(row)) for row in cell.device_ms],
+        "round_p50_ms": [float(np.median(row)) for row in cell.device_ms if row],
         "first_call_s": cell.first_call,
-        "conditions": {
-            "control_drift": session.drift,
-            "null_call_ms": min(c["nothing"] for c in session.controls),
-            "foreign_cores": cell.foreign,
-            "waited": cell.waited,
-        },
+        "calls_per_sample": cell.facts["calls_per_sample"],
+        "inputs_in_rotation": cell.facts["inputs"],
+        "conditions": _conditions(cell, session),
         "limits": asdict(limits),
         "seed": plan.seed,
     }
     samples = {"latency": flat, "round": [float(i) for i, row in enumerate(cell.device_ms) for _ in row]}
     if plan.device != "cpu":
-        samples["latency_host"] = [ms for row in cell.host_ms for ms in row]
-    return Record(**shared, values=_values(cell, plan, median), samples=samples,
+        samples |= {"latency_host": [ms for row in cell.host_ms for ms in row], **cell.gpu}
+    return Record(**shared, values=_values(cell, session, median), samples=samples,
                   **_verdict(cell, session, limits, median))  # fmt: skip
 
 
-def _values(cell: Cell, plan: Plan, median: stats.Estimate) -> list[Value]:
+def _conditions(cell: Cell, session: _Session) -> dict[str, Any]:
+    conditions = {
+        "control_drift": session.drift,
+        "null_call_ms": min(c["nothing"] for c in session.controls),
+        "foreign_cores": cell.foreign,
+        "waited": cell.waited,
+    }
+    if session.plan.device == "cpu":
+        return conditions
+    return conditions | {
+        "cycles_error": session.cycles_error,
+        "discarded": cell.discarded,
+        "foreign_processes": len(session.monitoring.get("foreign", [])),
+    }
+
+
+def _values(cell: Cell, session: _Session, median: stats.Estimate) -> list[Value]:
     flat = np.concatenate(cell.device_ms)
-    frames = plan.batch * cell.facts["frames_out"]
+    frames = cell.batch * cell.facts["frames_out"]
     p50, low, high = median
 
     def ms(name: str, value: float, interval: tuple[float, float] | None = None) -> Value:
         return Value(name=name, value=value, unit="ms", better="lower", interval=interval)
 
     values = [ms("latency", p50, (low, high)), ms("latency_min", flat.min()), ms("latency_p5", np.percentile(flat, 5))]
-    for percent in PERCENTILES:
+    for percent in PERCENTILES if cell.facts["calls_per_sample"] == 1 else ():
         if flat.size >= stats.samples_needed(percent):
             values.append(ms(f"latency_p{percent:g}", np.percentile(flat, percent)))
-    if plan.device != "cpu":
+    if session.plan.device != "cpu":
         values.append(ms("latency_host", float(np.median(np.concatenate(cell.host_ms)))))
+    if (clock := typical_clock(cell.gpu)) is not None:
+        values.append(Value(name="latency_cycles", value=p50 * clock * 1e3, unit="cycles", better="lower"))
     rate = {"unit": "frames/s", "better": "higher", "interval": (1e3 * frames / high, 1e3 * frames / low)}
     return [
         *values,
@@ -231,25 +287,60 @@ def _values(cell: Cell, plan: Plan, median: stats.Estimate) -> list[Value]:
         ms("latency_per_frame", p50 / frames, (low / frames, high / frames)),
         Value(name="throughput", value=1e3 * frames / p50, **rate),
         Value(name="samples", value=flat.size, unit="calls"),
+        *_rates(cell, session, p50),
     ]
+
+
+def _rates(cell: Cell, session: _Session, p50: float) -> list[Value]:
+    """Work of one call over its time; traffic also as a share of what a plain copy moves on this device."""
+    values = []
+    if "bytes" in cell.work:
+        rate = cell.work["bytes"] / p50 * 1e3
+        rates = {"unit": "GB/s", "better": "higher", "convention": "compulsory"}
+        values = [Value(name="bytes", value=cell.work["bytes"], unit="B", convention="compulsory"),
+                  Value(name="bandwidth", value=rate / 1e9, **rates)]  # fmt: skip
+        if session.copy_rate:
+            copied, share = session.copy_rate / 1e9, rate / session.copy_rate
+            values += [Value(name="copy_bandwidth", value=copied, unit="GB/s", better="higher"),
+                       Value(name="bandwidth_share", value=share, unit="", better="higher")]  # fmt: skip
+    if "flops" in cell.work:
+        values.append(Value(name="flop_rate", value=cell.work["flops"] / p50 / 1e6, unit="GFLOP/s", better="higher"))
+    return values
 
 
 def _verdict(cell: Cell, session: _Session, limits: Limits, median: stats.Estimate) -> dict[str, str]:
-    count = sum(map(len, cell.device_ms))
+    plan, count = session.plan, sum(map(len, cell.device_ms))
+    busy = sum(map(sum, cell.host_ms)) * cell.facts["calls_per_sample"] / 1e3
+    off, monitoring = session.cycles_error, session.monitoring
     doubts = [
         (bool(cell.facts["changed_flags"]), f"building the model changed {cell.facts['changed_flags']}"),
         (session.drift > limits.drift, f"the session's control work drifted by {session.drift:.1%}"),
+        (off is not None and off > limits.cycles, f"a spin of known cycles was off by {off or 0:.1%}"),
         (cell.foreign > limits.foreign, f"other processes kept {cell.foreign:.2f} cores busy meanwhile"),
         (
-            session.plan.threads == 1 and session.plan.device == "cpu" and cell.waited > limits.waited,
+            plan.threads == 1 and plan.device == "cpu" and cell.waited > limits.waited,
             f"for {cell.waited:.0%} of the time the process did not get its core",
         ),
+        (
+            plan.device != "cpu" and bool(monitoring.get("missing")),
+            f"the GPU's clocks and heat could not be read ({monitoring.get('missing')})",
+        ),
+        (bool(monitoring.get("foreign")), f"other processes were on the GPU: {monitoring.get('foreign')}"),
     ]
     if reasons := [reason for holds, reason in doubts if holds]:
         return {"status": "contaminated", "reason": "; ".join(reasons)}
-    if count < limits.samples:
-        return {"status": "unstable", "reason": f"{count} calls were timed, {limits.samples} are needed"}
-    if median.half_width > limits.half_width:
-        wide = f"the median's interval is +-{median.half_width:.1%} wide, {limits.half_width:.1%} is allowed"
-        return {"status": "unstable", "reason": wide}
+    shaky = [
+        (
+            cell.discarded > limits.discarded * (count + cell.discarded),
+            f"the GPU was slowed down during {cell.discarded} of {count + cell.discarded} calls",
+        ),
+        (count < limits.samples, f"{count} calls were timed, {limits.samples} are needed"),
+        (busy < limits.seconds, f"calls of {busy:.1f} s were accumulated, {limits.seconds:g} s are needed"),
+        (
+            median.half_width > limits.half_width,
+            f"the median's interval is +-{median.half_width:.1%} wide, {limits.half_width:.1%} is allowed",
+        ),
+    ]
+    if reasons := [reason for holds, reason in shaky if holds]:
+        return {"status": "unstable", "reason": "; ".join(reasons)}
     return {"status": "ok"}

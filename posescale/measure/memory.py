@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posescale.measure.plan import Cell, Plan, Progress, check
+from posescale.measure.plan import Cell, Plan, Progress, check, model_cell
 from posescale.measure.session import Event, Worker
 from posescale.records import Record, Value
 
@@ -29,9 +29,9 @@ def memory(
         during a call), on a GPU `peak_allocated` and `peak_reserved`; `weights` is parameters and buffers. In MiB.
     """
     check(names, frames, device, dtype, batch=batch, threads=threads, timeout=timeout)
-    plan = Plan(batch, threads, device, dtype, "eager", 0.0, timeout, memory_limit, 0, study, dict(overrides or {}),
-                 {"attention": attention} if attention else {})  # fmt: skip
-    cells = [Cell(name, t) for t in frames for name in names]
+    plan = Plan(threads, device, dtype, "eager", 0.0, timeout, memory_limit, 0, study)
+    preferences = {"attention": attention} if attention else {}
+    cells = [model_cell(name, t, batch, overrides or {}, preferences) for t in frames for name in names]
     records = []
     for number, cell in enumerate(cells):
         progress(number / len(cells), f"memory: {cell.label}")

@@ -43,22 +43,31 @@ def weigh(subject: Subject, device: str, dtype: str) -> dict[str, Any]:
     second call; the first one loads code and tables, which are not the model's. On a GPU: `peak_allocated` and
     `peak_reserved`. `weights` is parameters and buffers.
     """
-    on_gpu = torch.device(device).type == "cuda"
     model, example = subject.build().to(device, DTYPES[dtype]), subject.draw(0).to(device, DTYPES[dtype])
     weights = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
     with torch.inference_mode(), ops.ran() as backends:
         model(example)
-        before = _restart_gpu(device) if on_gpu else _restart_peak()
+        before = restart(device)
         model(example)
-    if not on_gpu:
-        return {
-            "backends": backends,
-            "bytes": {"peak_rss_delta": weights + max(0, _peak() - before), "weights": weights},
-        }
-    torch.cuda.synchronize(device)
-    peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-    sizes = {"peak_allocated": peaks[0], "peak_reserved": peaks[1], "weights": weights}
+    if torch.device(device).type != "cuda":
+        sizes = {"peak_rss_delta": weights + peak(device, before), "weights": weights}
+    else:
+        allocated, reserved = peak(device, before), torch.cuda.max_memory_reserved(device)
+        sizes = {"peak_allocated": allocated, "peak_reserved": reserved, "weights": weights}
     return {"backends": backends, "bytes": sizes}
+
+
+def restart(device: str) -> int:
+    """Start the record of the peak anew; the bytes from which `peak` counts."""
+    return _restart_gpu(device) if torch.device(device).type == "cuda" else _restart_peak()
+
+
+def peak(device: str, before: int) -> int:
+    """Bytes at the peak since `restart`: all that PyTorch had allocated on a GPU, the growth on a CPU."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device)
+    return max(0, _peak() - before)
 
 
 def _restart_gpu(device: str) -> int:

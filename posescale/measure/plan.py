@@ -1,6 +1,6 @@
-"""What a measuring session is asked to do: its cells (model x T), and the settings they share."""
+"""What a measuring session is asked to do: its cells, and the settings they share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,29 +14,56 @@ Progress = Callable[[float, str], None]
 
 @dataclass
 class Cell:
-    """One model at one T, and what was heard about it."""
+    """One thing to measure, and what was heard about it.
 
-    name: str
-    frames: int
+    Attributes:
+        label: for progress lines.
+        spec: what a worker builds it from, as plain JSON; see `posescale.measure.subject.measurable`.
+        identity: the record's fields that say what it is.
+        work: figures of one call that times are put in relation to, such as `bytes`.
+    """
+
+    label: str
+    spec: dict[str, Any]
+    identity: dict[str, Any]
+    work: dict[str, float] = field(default_factory=dict)
+    kind: str = "latency"  # of the record
     device_ms: list[list[float]] = field(default_factory=list)  # by round
     host_ms: list[list[float]] = field(default_factory=list)
     first_call: list[float] = field(default_factory=list)  # seconds
     waited: float = 0.0
     foreign: float = 0.0
+    discarded: int = 0  # timed calls during which the GPU was slowed down
+    gpu: dict[str, list[float]] = field(default_factory=dict)  # readings while it was timed
     facts: dict[str, Any] = field(default_factory=dict)
     failure: dict[str, str] | None = None
 
     @property
-    def label(self) -> str:
-        """For progress lines."""
-        return f"{self.name} T={self.frames}"
+    def batch(self) -> int:
+        """Clips of one call."""
+        return self.identity["batch"]
+
+
+def model_cell(
+    name: str, frames: int, batch: int, overrides: Mapping[str, Any], preferences: Mapping[str, Any]
+) -> Cell:
+    """A model at one T and batch."""
+    found = component(name)
+    chosen = {"overrides": dict(overrides), "preferences": dict(preferences)}
+    identity = {
+        "component": found.card.id, "variant": name, "digest": found.digest, "frames": frames, "batch": batch,
+        "options": {"scope": "model only"} | {k: v for k, v in chosen.items() if v},
+    }  # fmt: skip
+    if found.card.task == "video":
+        size = found.parameters | dict(overrides)
+        identity["resolution"] = (size["height"], size["width"]) if {"height", "width"} <= size.keys() else None
+    return Cell(f"{name} T={frames}", {"name": name, "frames": frames, "batch": batch, **chosen}, identity)
 
 
 @dataclass(frozen=True)
 class Plan:
     """What all cells of a session share."""
 
-    batch: int
     threads: int
     device: str
     dtype: str
@@ -46,40 +73,26 @@ class Plan:
     memory_limit: float | None
     seed: int
     study: str
-    overrides: dict[str, Any]
-    preferences: dict[str, Any]
 
-    def job(self, task: str, cells: Sequence[Cell], order: Sequence[int], seed: int) -> dict[str, Any]:
+    def job(self, task: str, cells: Sequence[Cell], order: Sequence[int], seed: int, **more: Any) -> dict[str, Any]:
         """A worker's job as plain JSON."""
-        shared = {"overrides": self.overrides, "preferences": self.preferences, "batch": self.batch}
-        return {
-            "task": task,
-            "cells": [{"name": c.name, "frames": c.frames, **shared} for c in cells],
-            "order": list(order),
-            "least": 1,
-            "seed": seed,
-            **{k: getattr(self, k) for k in ("threads", "device", "dtype", "mode", "seconds", "memory_limit")},
-        }
+        shared = {k: getattr(self, k) for k in ("threads", "device", "dtype", "mode", "seconds", "memory_limit")}
+        return {"task": task, "cells": [c.spec for c in cells], "order": list(order), "least": 1, "seed": seed,
+                **shared, **more}  # fmt: skip
 
     def record(self, cell: Cell, kind: str, fingerprint: dict[str, Any]) -> dict[str, Any]:
         """The fields that a cell's record has whatever comes out."""
-        found = component(cell.name)
-        chosen = {"overrides": self.overrides, "preferences": self.preferences}
         return {
             "kind": kind,
-            "component": found.card.id,
-            "variant": cell.name,
-            "digest": found.digest,
             "study": self.study,
-            "frames": cell.frames,
-            "batch": self.batch,
             "dtype": self.dtype,
             "mode": self.mode,
             "device": self.device,
             "threads": self.threads,
             "backends": cell.facts.get("backends", {}),
-            "options": {"scope": "model only"} | {k: v for k, v in chosen.items() if v},
             "fingerprint": fingerprint or provenance.fingerprint(),
+            **cell.identity,
+            "options": dict(cell.identity["options"]),
         }
 
 

@@ -20,18 +20,19 @@ class Worker:
     """One worker process and the events it sends.
 
     Args:
-        job: what to do, as plain JSON; see `posescale.measure.worker`.
+        job: what to do, as plain JSON with `threads`; see `module`.
         timeout: seconds that may pass between two events.
+        module: what runs the job: it reads it from standard input and answers with events, the last called `end`.
     """
 
-    def __init__(self, job: dict[str, Any], timeout: float) -> None:
+    def __init__(self, job: dict[str, Any], timeout: float, module: str = "posescale.measure.worker") -> None:
         self.timeout = timeout
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         threads = str(job["threads"])
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         environment["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "posescale.measure.worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

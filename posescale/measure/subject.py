@@ -1,11 +1,12 @@
 """What is measured: a model by name at a clip length, and inputs of the shape it takes."""
 
+import copy
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -13,6 +14,38 @@ from torch import nn
 from posescale.cards import Component, component
 from posescale.errors import PosescaleError
 from posescale.models import create_model, network_module
+
+CHECKED_CLIPS = 4  # of a batch whose output is compared with the truth
+
+
+class Measurable(Protocol):
+    """Anything that can be timed.
+
+    Attributes:
+        cache: `warm`, or `cold`: the caches are emptied before every timed call.
+        repeats: whether calls so short that an event's resolution shows may be timed several at once.
+    """
+
+    cache: str
+    repeats: bool
+
+    def build(self) -> nn.Module:
+        """What is called."""
+
+    def inputs(self, seed: int, device: str) -> tuple[torch.Tensor, ...]:
+        """Arguments of one call, float32, on the device."""
+
+    def elements(self) -> int:
+        """Numbers in one call's inputs."""
+
+    def truth(self, model: nn.Module, device: str) -> Callable[..., Any]:
+        """What the call should have given: takes the same arguments in float32, gives the same outputs."""
+
+    def compared(self, output: Any) -> Sequence[torch.Tensor]:
+        """The tensors of an output that are compared with the truth."""
+
+    def frames_out(self, output: Any) -> int:
+        """Output frames of one clip."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +61,8 @@ class Subject:
     batch: int = 1
     overrides: Mapping[str, Any] = field(default_factory=dict)
     preferences: Mapping[str, Any] = field(default_factory=dict)
+    cache = "warm"
+    repeats = False
 
     @property
     def component(self) -> Component:
@@ -57,6 +92,28 @@ class Subject:
             return self.batch, self.frames, 3, arguments["height"], arguments["width"]
         return self.batch, self.frames, arguments.get("joints", 17), 3
 
+    def inputs(self, seed: int, device: str) -> tuple[torch.Tensor, ...]:
+        """The model's one argument."""
+        return (self.draw(seed).to(device),)
+
+    def elements(self) -> int:
+        """Numbers in one input."""
+        return math.prod(self.shape())
+
+    def truth(self, model: nn.Module, device: str) -> Callable[..., Any]:
+        """A fresh float32 copy for every call, so that nothing the model keeps can be mistaken for the truth."""
+        reference = copy.deepcopy(model).to(device)
+        return lambda x: copy.deepcopy(reference)(x[:CHECKED_CLIPS])
+
+    def compared(self, output: Any) -> Sequence[torch.Tensor]:
+        """The first tensor's first clips: a whole batch in float32 may not fit where one in bfloat16 does."""
+        return [_first(output)[:CHECKED_CLIPS]]
+
+    def frames_out(self, output: Any) -> int:
+        """T, or 1 for a model that answers for one frame."""
+        tensor = _first(output)
+        return tensor.shape[1] if tensor.ndim == 4 and tensor.shape[-1] == 3 else 1
+
     def draw(self, seed: int) -> torch.Tensor:
         """One input: smooth random motion on the screen with confidences, or standardised random images."""
         generator = torch.Generator().manual_seed(seed)
@@ -67,6 +124,10 @@ class Subject:
     def _signature(self) -> Mapping[str, inspect.Parameter]:
         build = getattr(network_module(self.component.folder), self.component.card.network)
         return inspect.signature(build).parameters
+
+
+def _first(output: Any) -> torch.Tensor:
+    return output if isinstance(output, torch.Tensor) else _first(next(iter(output)))
 
 
 def _motion(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

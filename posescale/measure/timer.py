@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import psutil
 import torch
 
+CYCLES = 20_000_000  # of the spin that is a GPU's control work
+
 
 class Lap(NamedTuple):
     """One timed call.
@@ -106,17 +108,23 @@ def seconds_since_start() -> float:
     return time.perf_counter_ns() / 1e9
 
 
-def control(device: str, repetitions: int = 9) -> dict[str, float]:
+def pause(seconds: float) -> None:
+    """Let a hot device cool down."""
+    time.sleep(seconds)
+
+
+def control(device: str, clock: Callable[[], float | None] = lambda: None, repetitions: int = 9) -> dict[str, Any]:
     """Session controls in ms: the best time of a fixed piece of work, and of a call that does nothing.
 
     The best of several is blind to interruptions and sees what changes the machine's speed for good: clocks, heat,
-    a neighbour on the same core.
+    a neighbour on the same core. On a GPU the work is a spin of known cycles: with `clock`, the SM clock in MHz read
+    while one runs, `cycles_error` says by which share the events' time differs from cycles over clock.
     """
     time_it = stopwatch(device)
     if torch.device(device).type == "cuda":
 
         def work() -> None:
-            torch.cuda._sleep(20_000_000)  # cycles
+            torch.cuda._sleep(CYCLES)
     else:
         square = torch.full((192, 192), 1e-3)
 
@@ -126,4 +134,25 @@ def control(device: str, repetitions: int = 9) -> dict[str, float]:
 
     with torch.inference_mode(), undisturbed():
         laps = [(time_it(work).device_ms, time_it(lambda: None).device_ms) for _ in range(repetitions)]
-    return {"work": min(lap[0] for lap in laps), "nothing": min(lap[1] for lap in laps)}
+        mhz = _clock_during(work, clock) if torch.device(device).type == "cuda" else None
+    best = {"work": min(lap[0] for lap in laps), "nothing": min(lap[1] for lap in laps)}
+    return best | ({"cycles_error": best["work"] * mhz * 1e3 / CYCLES - 1} if mhz else {})
+
+
+def _clock_during(work: Callable[[], Any], clock: Callable[[], float | None]) -> float | None:
+    """The clock while the device is busy with several pieces of work queued behind one another."""
+    for _ in range(4):
+        work()
+    mhz = clock()
+    torch.cuda.synchronize()
+    return mhz
+
+
+def copy_rate(device: str) -> float:
+    """Bytes per second that a plain large copy moves on the device, read and written: the best of several."""
+    size = 2**30 if torch.device(device).type == "cuda" else 2**26
+    source = torch.ones(size, dtype=torch.int8, device=device)
+    target, time_it = torch.empty_like(source), stopwatch(device)
+    with torch.inference_mode(), undisturbed():
+        best = min(time_it(lambda: target.copy_(source)).device_ms for _ in range(9))
+    return 2 * size / best * 1e3

@@ -7,15 +7,16 @@ Reads one job as a line of JSON from standard input; writes one event per line o
 import json
 import os
 import sys
-import threading
 from typing import Any, TextIO
 
 import torch
 
-from posescale import provenance
-from posescale.measure import memory_meter, timer
+from posescale import lifeline, provenance
+from posescale.measure import climb, memory_meter, timer
 from posescale.measure.contender import Contender, precision
-from posescale.measure.subject import Subject, refusal
+from posescale.measure.gpu import Monitor, monitor
+from posescale.measure.scan_subject import ScanSubject
+from posescale.measure.subject import Measurable, Subject, refusal
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
 
@@ -30,12 +31,18 @@ def failure(error: BaseException) -> dict[str, str]:
     return {"status": "crashed", "reason": text}
 
 
+def measurable(spec: dict[str, Any]) -> Measurable:
+    """What a cell's specification stands for: a scan, or a model."""
+    return ScanSubject(**spec["scan"]) if "scan" in spec else Subject(**spec)
+
+
 class Round:
     """One process's share of a session: every cell warmed, then timed in the job's order, then checked."""
 
     def __init__(self, job: dict[str, Any], channel: TextIO) -> None:
         self.job, self.channel = job, channel
         self.contenders: dict[int, Contender] = {}
+        self.monitor = Monitor()
 
     def emit(self, event: str, **fields: Any) -> None:
         """Tell the parent."""
@@ -48,7 +55,10 @@ class Round:
         if self._unavailable():
             return
         memory_meter.limit(job["device"], job["memory_limit"])
-        self.emit("control", **timer.control(job["device"]))
+        self.monitor = monitor(job["device"]).start()
+        self._control()
+        if any("scan" in cell for cell in job["cells"]):
+            self.emit("copied", rate=timer.copy_rate(job["device"]))
         for index, cell in enumerate(job["cells"]):
             self._guard(index, "warm", lambda cell=cell, index=index: self._warm(index, cell))
         for index in job["order"]:
@@ -56,7 +66,25 @@ class Round:
                 self._guard(index, "timed", lambda index=index: self._timed(index))
         for index in list(self.contenders):
             self._guard(index, "checked", lambda index=index: self._checked(index))
-        self.emit("control", **timer.control(job["device"]))
+        self._control()
+        self.monitor.stop()
+
+    def _control(self) -> None:
+        def clock() -> float | None:
+            reading = self.monitor.look()
+            return reading and reading.sm_clock
+
+        self.emit("control", **timer.control(self.job["device"], clock))
+
+    def climb(self) -> None:
+        """One cell at growing sizes, up to the largest that fits."""
+        if self._unavailable():
+            return
+        cell, job = self.job["cells"][0], self.job
+        memory_meter.limit(job["device"], job["memory_limit"])
+        self.emit("start", cell=0)
+        for tried in climb.tries(cell, job["climb"], job["device"], job["dtype"], failure):
+            self.emit("tried", **tried)
 
     def weigh(self) -> None:
         """Peak memory of one cell."""
@@ -85,7 +113,7 @@ class Round:
 
     def _warm(self, index: int, cell: dict[str, Any]) -> dict[str, Any]:
         job = self.job
-        contender = Contender(Subject(**cell), job["device"], job["dtype"], job["mode"], job["seed"])
+        contender = Contender(measurable(cell), job["device"], job["dtype"], job["mode"], job["seed"], self.monitor)
         fields = contender.warm(job["seconds"] / 2)
         self.contenders[index] = contender
         return fields
@@ -97,25 +125,18 @@ class Round:
         return {"disagreement": self.contenders[index].disagreement(self.job["seconds"])}
 
 
-def _die_with_parent() -> None:
-    def watch() -> None:
-        sys.stdin.buffer.read()  # returns when the parent closes its end
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> None:
     """Run the job on standard input."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job = json.loads(sys.stdin.readline())
-    _die_with_parent()
+    lifeline.end_with_parent()
     torch.set_num_threads(job["threads"])
     work = Round(job, channel)
     with precision(job["dtype"]):
-        (work.weigh if job["task"] == "memory" else work.time)()
-    work.emit("end", fingerprint=provenance.fingerprint())
+        {"memory": work.weigh, "climb": work.climb, "time": work.time}[job["task"]]()
+    seen = {"missing": work.monitor.missing, "foreign": sorted(work.monitor.foreign)}
+    work.emit("end", fingerprint=provenance.fingerprint() | work.monitor.facts, monitor=seen)
 
 
 if __name__ == "__main__":

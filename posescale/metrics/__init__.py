@@ -1,7 +1,7 @@
 """Errors and average precision of poses, as the field's official code computes them; nothing here imports torch."""
 
 from posescale.metrics.jhmdb import jhmdb_pck, mean_of_splits
-from posescale.metrics.pck import auc, pck, threedhp_tables
+from posescale.metrics.pck import auc, pck, threedhp_frames, threedhp_tables
 from posescale.metrics.pose import PoseInputError, acceleration_error, mpjpe, mpjve, n_mpjpe, p_mpjpe
 from posescale.metrics.posetrack import posetrack_ap, posetrack_by_sequence, posetrack_table
 
@@ -19,5 +19,6 @@ __all__ = [
     "posetrack_ap",
     "posetrack_by_sequence",
     "posetrack_table",
+    "threedhp_frames",
     "threedhp_tables",
 ]

@@ -16,6 +16,7 @@ GROUPS_3DHP: Mapping[str, tuple[int, ...]] = {
     "head": (0,), "neck": (1,), "shoulder": (2, 5), "elbow": (3, 6), "wrist": (4, 7),
     "hip": (8, 11), "knee": (9, 12), "ankle": (10, 13),
 }  # fmt: skip
+_GROUPED = [joint for joints in GROUPS_3DHP.values() for joint in joints]  # pelvis, spine and head are in no group
 PELVIS_3DHP = 14
 PCK_THRESHOLD_3DHP = 150.0  # mm
 AUC_THRESHOLDS_3DHP = tuple(range(0, 151, 5))  # mm; strict comparison, so the first is never met
@@ -85,6 +86,37 @@ class ThreeDhpTable:
     auc: dict[str, float]
 
 
+def threedhp_frames(pred: ArrayLike, target: ArrayLike) -> dict[str, Array]:
+    """PCK and AUC of each frame over the 14 grouped joints; their means over frames are the totals of the tables.
+
+    Args:
+        pred: (F, 17, 3) in mm, 3DHP joint order.
+        target: (F, 17, 3) in mm; both are made relative to the pelvis here.
+
+    Returns:
+        `pck` and `auc`, (F,) in percent.
+
+    Raises:
+        PoseInputError: wrong axes, different shapes, another number of joints, NaN or infinity.
+    """
+    errors = _relative_errors(*checked(pred, target))[:, _GROUPED]
+    limits = np.array(AUC_THRESHOLDS_3DHP, dtype=np.float64)
+    # Each error is below as many thresholds as lie right of it: no array of frames x joints x thresholds is needed.
+    below = len(limits) - np.searchsorted(limits, errors, side="right")
+    return {
+        "pck": 100 * (errors < PCK_THRESHOLD_3DHP).mean(axis=1),
+        "auc": 100 * below.mean(axis=1) / len(limits),
+    }
+
+
+def _relative_errors(pred: Array, target: Array) -> Array:
+    """(F, 17) distances after both poses were moved to their pelvis."""
+    if pred.shape[1] != len(JOINTS_3DHP):
+        raise PoseInputError(f"expected 17 joints in 3DHP order, found {pred.shape[1]}")
+    relative = (pred - pred[:, [PELVIS_3DHP]]) - (target - target[:, [PELVIS_3DHP]])
+    return np.linalg.norm(relative, axis=-1)
+
+
 def threedhp_tables(
     pred: ArrayLike, target: ArrayLike, labels: ArrayLike, valid: ArrayLike | None = None
 ) -> dict[str, ThreeDhpTable]:
@@ -112,10 +144,9 @@ def threedhp_tables(
             f"pred has shape {np.shape(pred)} and target {np.shape(target)}; both must be (frames, 17, 3)"
         )
     pred, target = checked(np.asarray(pred)[keep], np.asarray(target)[keep])
-    if pred.shape[1] != len(JOINTS_3DHP) or not len(pred):
-        raise PoseInputError(f"expected at least one valid frame of 17 joints in 3DHP order, found {pred.shape[:2]}")
-    relative = (pred - pred[:, [PELVIS_3DHP]]) - (target - target[:, [PELVIS_3DHP]])
-    errors = np.linalg.norm(relative, axis=-1)
+    if not len(pred):
+        raise PoseInputError("expected at least one valid frame of 17 joints in 3DHP order, found none")
+    errors = _relative_errors(pred, target)
     names = names[keep]
     tables = {name: _threedhp_table(errors[names == name]) for name in dict.fromkeys(names.tolist())}
     return tables | {"all": _threedhp_table(errors)}
@@ -132,6 +163,5 @@ def _threedhp_table(errors: Array) -> ThreeDhpTable:
 
 
 def _by_group(found: NDArray[np.float64]) -> dict[str, float]:
-    grouped = [joint for joints in GROUPS_3DHP.values() for joint in joints]
     groups = {name: float(found[list(joints)].mean()) for name, joints in GROUPS_3DHP.items()}
-    return groups | {"total": float(found[grouped].mean())}
+    return groups | {"total": float(found[_GROUPED].mean())}

@@ -42,3 +42,22 @@ def selective_scan_bytes(
     """Bytes that a fused forward `selective_scan` must move at least: u, delta, B, C, A, D, bias in, y out."""
     tokens = batch * length * (3 * channels + 2 * groups * states)
     return itemsize * (tokens + channels * (states + 2))
+
+
+def scan_backward_bytes(
+    batch: int,
+    directions: int,
+    length: int,
+    channels: int,
+    states: int,
+    rank: int = 0,
+    sources: int = 1,
+    itemsize: int = 4,
+) -> int:
+    """Bytes that a fused backward `multi_scan` with merged directions must move at least, each tensor once.
+
+    Read: the inputs of the forward pass and dy (B, L, D); written: a gradient for every input but the order tables.
+    """
+    tokens = batch * length * (sources * channels + directions * (rank + 2 * states))
+    parameters = directions * channels * (states + rank + 2)
+    return itemsize * (2 * tokens + batch * length * channels + 2 * parameters) + 4 * directions * length

@@ -181,12 +181,12 @@ def difference(ours: Row, theirs: Row) -> tuple[stats.Estimate, int] | None:
     return stats.paired_bootstrap(*pairs), len(common)
 
 
-def section(found: list[Study], looks: dict[str, Look]) -> Section:
-    """The page's section on accuracy."""
+def section(found: list[Study], looks: dict[str, Look], rescored: Iterable[Block] = ()) -> Section:
+    """The page's section on accuracy; `rescored` are the tables of predictions under several protocols."""
     blocks: list[Block] = []
     for study in found:
         blocks += _blocks(study, looks)
-    blocks += by_frames(found, looks)
+    blocks += [*by_frames(found, looks), *rescored]
     lead = (
         "Mean over seeds with Student's 95 % interval in brackets; n is the number of seeds. Lower is better. "
         "Controls bound each table: the ground truth itself, the mean pose of the training set, and the pose of the "

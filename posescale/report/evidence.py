@@ -48,7 +48,14 @@ class Evidence:
     unreadable: tuple[str, ...] = ()
 
     def current(self, kind: str) -> list[Entry]:
-        """Entries of one kind that no newer record replaces."""
+        """Entries of one kind that no newer record replaces, without those that only score predictions again."""
+        return [e for e in self._newest(kind) if "rescored_from" not in e.record.options]
+
+    def rescored(self) -> list[Entry]:
+        """Accuracies of predictions scored again, under their own or another protocol."""
+        return [e for e in self._newest("accuracy") if "rescored_from" in e.record.options]
+
+    def _newest(self, kind: str) -> list[Entry]:
         return [e for e in self.entries if e.record.kind == kind and not e.superseded_by]
 
 
@@ -104,7 +111,8 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 def _cell(record: Record) -> str:
     """What was measured, where: a later record of the same cell replaces an earlier one."""
-    fields = {name: getattr(record, name) for name in _CELL} | {"split": record.options.get("split")}
+    fields = {name: getattr(record, name) for name in _CELL}
+    fields |= {name: record.options.get(name) for name in ("split", "rescored_from")}
     counted = sorted({(v.name, v.convention) for v in record.values}) if record.kind == "cost" else []
     return json.dumps(
         [fields, choices(record), record.backends, machine_name(record), counted], sort_keys=True, default=str

@@ -1,8 +1,10 @@
 """The few numbers that `dvc metrics diff` compares between revisions: mean errors and counted work."""
 
+from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
+from posescale.records import Record
 from posescale.report.evidence import Evidence
 
 ERRORS = ("mpjpe", "p_mpjpe", "n_mpjpe", "mpjve")
@@ -13,14 +15,29 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
     """Nested numbers: study, model with T and selection, mean over seeds of each error; and MACs by model and T."""
     errors: dict[str, dict[str, dict[str, list[float]]]] = {}
     work: dict[str, dict[str, float]] = {}
-    for entry in (*evidence.current("accuracy"), *evidence.current("cost")):
+    scored = evidence.current("accuracy")
+    several = _of_several_protocols(e.record for e in scored)
+    for entry in (*scored, *evidence.current("cost")):
         record = entry.record
         for value in (v for v in record.values if not v.group and record.status == "ok"):
             if record.kind == "accuracy" and value.name in ERRORS:
                 cell = " ".join(filter(None, [entry.row, f"T={record.frames}", record.selection]))
-                found = errors.setdefault(record.study or record.dataset or "", {}).setdefault(cell, {})
+                study = _study(record) + (f", {record.protocol}" if _study(record) in several else "")
+                found = errors.setdefault(study, {}).setdefault(cell, {})
                 found.setdefault(value.name, []).append(value.value)
             elif value.name == "macs" and value.convention == WORK:
                 work.setdefault(entry.row, {})[f"T={record.frames}"] = value.value
     means = {s: {c: {n: fmean(v) for n, v in e.items()} for c, e in cells.items()} for s, cells in errors.items()}
     return {"accuracy": means, "macs": work}
+
+
+def _study(record: Record) -> str:
+    return record.study or record.dataset or ""
+
+
+def _of_several_protocols(scored: Iterable[Record]) -> set[str]:
+    """Studies scored under more than one protocol: their means are not mixed."""
+    protocols: dict[str, set[str | None]] = {}
+    for record in scored:
+        protocols.setdefault(_study(record), set()).add(record.protocol)
+    return {study for study, found in protocols.items() if len(found) > 1}

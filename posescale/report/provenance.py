@@ -35,7 +35,7 @@ def _protocols(evidence: Evidence) -> list[Note]:
             used.setdefault(entry.record.protocol, []).append(entry.key)
     notes = []
     for name, keys in sorted(used.items()):
-        known = PROTOCOLS.get(name)
+        known = PROTOCOLS.get(name.partition("[")[0])  # what stands in brackets was changed
         words = f"{known.title}. Source: {known.source}." if known else "not among this version's protocols."
         notes.append(Note(f"{name}: {words}", records=tuple(keys)))
     return notes or [Note("No record names a protocol.")]

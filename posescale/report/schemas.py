@@ -1,10 +1,12 @@
 """Checks of what enters the tables: one row per value, with the unit its name promises."""
 
 from collections.abc import Iterable
+from typing import get_args
 
 import pandas as pd
 import pandera.pandas as pa
 
+from posescale.records import Kind
 from posescale.report.evidence import Entry, table
 
 UNITS = {
@@ -24,7 +26,7 @@ VALUES = pa.DataFrameSchema(
         "key": pa.Column(str),
         "row": pa.Column(str),
         "machine": pa.Column(str),
-        "kind": pa.Column(str, pa.Check.isin(["accuracy", "cost", "latency", "memory", "training"])),
+        "kind": pa.Column(str, pa.Check.isin(get_args(Kind))),
         "name": pa.Column(str),
         "value": pa.Column(float, _not_negative, nullable=True),
         "unit": pa.Column(str),

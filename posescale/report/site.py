@@ -18,6 +18,7 @@ from posescale.report import accuracy, cost, failures, ledger, overview, provena
 from posescale.report.evidence import Entry, Evidence, gather, table
 from posescale.report.metrics import metrics
 from posescale.report.page import Block, Grid, Plot, Section
+from posescale.report.protocols import protocol_tables
 from posescale.report.schemas import admit
 from posescale.report.tables import to_csv, to_latex, to_markdown
 
@@ -81,7 +82,7 @@ def compose(evidence: Evidence) -> Content:
     looks = style.looks(measured.entries)
     studies = accuracy.studies(measured, values)
     sections = [
-        accuracy.section(studies, looks),
+        accuracy.section(studies, looks, protocol_tables(measured, values)),
         training.section(measured, looks),
         cost.section(measured, values, looks),
         timing.section(measured, values, looks),

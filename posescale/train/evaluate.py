@@ -1,35 +1,34 @@
-"""Scoring lifting models and controls under a protocol, every frame of a split once."""
+"""Scoring lifting models and controls under a protocol: windows, answers, errors, one record."""
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from posescale import ops
-from posescale.cards import component
+from posescale.cards import Card, component
 from posescale.data.prepared import PreparedData, Split
-from posescale.data.windows import ClipWindows
+from posescale.data.scored import Question, check_fits, questions
+from posescale.data.units import labels, to_mm, unit_of
+from posescale.data.windows import screen_inputs, track
 from posescale.errors import ConfigError
-from posescale.metrics import mpjpe, mpjve, n_mpjpe, p_mpjpe
 from posescale.metrics.protocols import PROTOCOLS, Protocol
+from posescale.metrics.protocols import protocol as named_protocol
+from posescale.metrics.scoring import Answers, NotFinite, Score, by_sequence, score, summary
 from posescale.models import network_module
 from posescale.provenance import fingerprint
-from posescale.records import Record, Value
-from posescale.train.predict import predict
+from posescale.records import Record
+from posescale.train import predictions as stored
+from posescale.train.predict import answer
 from posescale.train.results import check_device
 from posescale.train.trained import load_trained
 
 log = logging.getLogger(__name__)
-MM = 1000.0  # prepared poses are in metres
-METRICS: dict[str, Callable[..., np.ndarray]] = {
-    "mpjpe": mpjpe, "p_mpjpe": p_mpjpe, "n_mpjpe": n_mpjpe, "mpjve": mpjve,
-}  # fmt: skip
-UNITS = {"mpjpe": "mm", "p_mpjpe": "mm", "n_mpjpe": "mm", "mpjve": "mm/frame"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Sequence:
 
     Attributes:
         name, action: labels.
-        inputs: (F, J, 3) x, y in screen units and confidence.
-        targets: (F, J, 3) metres, camera space, root-relative.
+        inputs: (F, J, 3) float32 x, y in screen units and confidence.
+        targets: (F, J, 3) float64, what the model should predict, in label units, root-relative.
     """
 
     name: str
@@ -48,35 +47,20 @@ class Sequence:
     targets: np.ndarray
 
 
-@dataclass(frozen=True)
-class Score:
-    """Errors of one sequence.
-
-    Attributes:
-        name, action: labels.
-        errors: by metric, (F,) or (F - 1,), in mm.
-    """
-
-    name: str
-    action: str
-    errors: dict[str, np.ndarray]
-
-    @property
-    def frames(self) -> int:
-        """F."""
-        return len(self.errors["mpjpe"])
-
-
-class _NotFinite(Exception):
-    """A prediction holds NaN or infinity."""
-
-
-def sequences(data: PreparedData, split: Split, input_2d: Literal["detections", "exact"]) -> Iterator[Sequence]:
+def sequences(data: PreparedData, split: Split, rules: Protocol) -> Iterator[Sequence]:
     """The sequences of a split, one at a time."""
-    frames = ClipWindows(data, split, 1, 1, input_2d)
-    for number, sequence in enumerate(frames.sequences):
-        inputs, targets = frames.__getitems__(np.flatnonzero(frames.sequence == number))
-        yield Sequence(sequence.name, sequence.action, inputs[:, 0].numpy(), targets[:, 0].numpy())
+    source = track(data, rules.input_2d)
+    for s in data.sequences(split):
+        inputs = screen_inputs(source[s.rows], np.float32(s.width), np.float32(s.height))
+        yield Sequence(s.name, s.action, inputs, labels(data, s, rules))
+
+
+def default_protocol(card: Card, data: PreparedData) -> Protocol:
+    """The protocol that the model's paper follows on such data, else the data's own."""
+    own = PROTOCOLS.get(card.protocols.get(data.index.dataset, ""))
+    if own and own.settings.items() <= data.index.settings.items():
+        return own
+    return named_protocol(data.index.protocol)
 
 
 def evaluate(
@@ -84,7 +68,7 @@ def evaluate(
     data_dir: Path | str,
     frames: int | None = None,
     weights: Path | str | None = None,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     split: Split = "test",
     seed: int | None = None,
     selection: str | None = None,
@@ -93,6 +77,7 @@ def evaluate(
     threads: int = 1,
     device: str = "cpu",
     study: str = "",
+    predictions: Path | str | None = None,
 ) -> Record:
     """Score a model or a control on a split.
 
@@ -101,66 +86,95 @@ def evaluate(
         data_dir: prepared data.
         frames: T of the windows; the T that the weights were trained with, or the variant's, when not given.
         weights: a file of `posescale train` or an official checkpoint; a control takes none, a model must have one.
-        protocol: id of a protocol; the data's own when not given.
+        protocol: a protocol or its id; the model's own on such data, or the data's, when not given.
         split: which sequences.
         seed, selection: noted in the record; taken from the weights file when it knows them.
         batch: windows per call; bounds the memory.
         threads: torch's.
         device: cpu or cuda.
         study: noted in the record.
+        predictions: file to store the answers in, for `posescale.train.rescore`.
 
     Returns:
-        a record of kind `accuracy`. Values, in mm: for each metric the mean over frames of each action (`group`) and
-        the mean over actions (empty group). Samples: means and frame counts by sequence, labelled. Status `crashed`
-        when a prediction holds NaN or infinity, `oom` when memory ran out.
+        a record of kind `accuracy`. Values, in mm: for each metric the protocol's mean, with a bootstrap interval over
+        sequences (empty group), and the mean of each action (`group`). Samples: means and frame counts by sequence,
+        labelled. Status `crashed` when a prediction holds NaN or infinity, `oom` when memory ran out.
 
     Raises:
-        ConfigError: an argument is out of range, weights are missing or given to a control.
+        ConfigError: an argument is out of range, weights are missing or given to a control, or the protocol does not
+            belong to the data.
         CheckpointError: the weights do not fit.
-        DataError: the data cannot be read or the split is empty.
+        DataError: the data cannot be read, the split is empty, or nothing in it is scored.
         UnavailableError: no such model or device.
     """
     _positive(frames=frames, batch=batch, threads=threads)
     data = PreparedData(data_dir)
-    rules = _protocol(protocol or data.index.protocol)
+    card = component(name).card
+    rules = protocol if isinstance(protocol, Protocol) else None
+    rules = rules or (named_protocol(protocol) if protocol else default_protocol(card, data))
+    check_fits(data, rules)
+    unit_of(data, rules)
     subject = _Subject(name, frames, weights, data, rules, batch, device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with ops.ran() as backends:
-            scores, status, reason = _score(subject, data, split, rules)
+            scores, said, status, reason = _ask(subject, data, split, rules, predictions is not None)
     finally:
         torch.set_num_threads(before)
     meta = subject.meta
-    return Record(
+    record = Record(
         kind="accuracy", variant=name, study=study, dataset=data.index.dataset, protocol=rules.id,
         data_digest=data.index.digest, batch=batch, device=device, threads=threads, backends=dict(backends),
         seed=meta.get("seed") if seed is None else seed, selection=selection or meta.get("selection"), status=status,
         reason=reason, options={"split": split, "epoch": meta.get("epoch"), "trained_on": meta.get("data_digest")},
-        fingerprint=fingerprint(), **subject.facts(), **_results(scores),
+        fingerprint=fingerprint(), **subject.facts(), **(results(scores, rules) if scores else {}),
     )  # fmt: skip
+    if predictions is not None and status == "ok":
+        noted = {"record": record.model_dump(mode="json", exclude={"values", "samples", "labels"}),
+                 "labels": rules.labels, "input_2d": rules.input_2d, "output": subject.output,
+                 "window": subject.window, "data": str(data.folder.resolve())}  # fmt: skip
+        stored.save(predictions, said, noted)
+    return record
+
+
+def results(scores: list[Score], rules: Protocol) -> dict[str, Any]:
+    """Fields `values`, `samples` and `labels` of a record."""
+    return {"values": summary(scores, rules), **by_sequence(scores)}
+
+
+def left_out(name: str, rules: Protocol) -> bool:
+    """Whether the protocol leaves a sequence out."""
+    return name.startswith(rules.excluded) if rules.excluded else False
 
 
 class _Subject:
-    """What is scored: a model with its weights, or a control; `poses(sequence)` predicts (F, J, 3) in metres."""
+    """What is scored: a model with its weights, or a control."""
 
     def __init__(
         self, name: str, frames: int | None, weights: Path | str | None, data: PreparedData, rules: Protocol,
         batch: int, device: str,
     ) -> None:  # fmt: skip
         self.card, self.source = component(name).card, component(name).digest
+        self.output = self.card.output
         self.meta: dict[str, Any] = {}
         self.digest: str | None = None
+        self.answers: Callable[[Sequence, Question], Answers]
         if self.card.task == "control":
             self.frames = frames
-            self.poses = _control(name, weights, data, rules)
+            self.answers = _control(name, weights, data, rules)
         elif self.card.task == "lifting":
             check_device(device)
-            model = self._load(name, frames, weights).to(device).eval()
+            model = self._load(name, frames, weights, rules).to(device).eval()
             flip = (data.index.left, data.index.right) if rules.flip_average else None
-            self.poses = lambda s: predict(model, s.inputs, self.frames, self.card.output, flip, batch)
+            self.answers = lambda s, q: Answers(q.told, *answer(model, s.inputs, q.rows, self.output, flip, batch))
         else:
             raise ConfigError(f"{name} is a {self.card.task} model; only lifting models and controls are scored here")
+
+    @property
+    def window(self) -> int:
+        """T; a control that was given none sees single frames."""
+        return self.frames or 1
 
     def facts(self) -> dict[str, Any]:
         """Fields of the record that describe what was scored."""
@@ -169,21 +183,28 @@ class _Subject:
             "dtype": "float32", "mode": "eager",
         }  # fmt: skip
 
-    def _load(self, name: str, frames: int | None, weights: Path | str | None) -> nn.Module:
+    def _load(self, name: str, frames: int | None, weights: Path | str | None, rules: Protocol) -> nn.Module:
         trained = load_trained(name, frames, weights)
         self.meta, self.frames, self.digest = dict(trained.meta), trained.frames, trained.digest
+        if (taught := self.meta.get("labels", rules.labels)) != rules.labels:
+            raise ConfigError(f"{weights} predicts {taught}, protocol {rules.id} scores {rules.labels}")
         return trained.model
 
 
 def _control(
     name: str, weights: Path | str | None, data: PreparedData, rules: Protocol
-) -> Callable[[Sequence], np.ndarray]:
+) -> Callable[[Sequence, Question], Answers]:
     if weights is not None:
         raise ConfigError(f"{name} is a control and takes no weights, found {weights}")
     found = component(name)
     control = getattr(network_module(found.folder), found.card.network)(**found.parameters)
-    control.fit(s.targets[None] for s in sequences(data, "train", rules.input_2d))
-    return lambda s: control.predict(s.inputs[None], s.targets[None], before=s.targets[:1])[0]
+    control.fit(s.targets[None] for s in sequences(data, "train", rules))
+
+    def answers(s: Sequence, question: Question) -> Answers:
+        poses = control.predict(s.inputs[None], s.targets[None], before=s.targets[:1])[0]
+        return Answers(question.told, poses[question.told])
+
+    return answers
 
 
 def _positive(**options: int | None) -> None:
@@ -192,57 +213,31 @@ def _positive(**options: int | None) -> None:
             raise ConfigError(f"{option} must be 1 or more, found {number}")
 
 
-def _protocol(name: str) -> Protocol:
-    if name not in PROTOCOLS:
-        raise ConfigError(f"no protocol is called {name!r}; there are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+def _ask(
+    subject: _Subject, data: PreparedData, split: Split, rules: Protocol, keep: bool
+) -> tuple[list[Score], dict[str, Answers], str, str]:
+    """Errors and, if they are to be kept, answers of every sequence; then status and reason.
 
-
-def _score(subject: _Subject, data: PreparedData, split: Split, rules: Protocol) -> tuple[list[Score], str, str]:
-    """The errors of every sequence; then status and reason. A failure leaves no errors: a part would mislead."""
+    A failure leaves no errors: a part would mislead.
+    """
     scores: list[Score] = []
+    said: dict[str, Answers] = {}
+    asked = questions(data, split, rules, subject.window, subject.output)
     try:
-        for sequence in sequences(data, split, rules.input_2d):
-            errors = _errors(subject.poses(sequence), sequence, rules)
-            scores.append(Score(sequence.name, sequence.action, errors))
-    except _NotFinite as error:
-        return [], "crashed", str(error)
+        for entry, sequence, question in zip(data.sequences(split), sequences(data, split, rules), asked, strict=True):
+            if not len(question.rows) or (left_out(sequence.name, rules) and not keep):
+                continue
+            answers = subject.answers(sequence, question)
+            if keep:
+                said[sequence.name] = answers
+            if not left_out(sequence.name, rules):
+                mm = to_mm(data, entry, rules)
+                counted, targets = question.counted, sequence.targets
+                scores.append(score(sequence.name, sequence.action, answers, counted, targets, mm, rules))
+    except NotFinite as error:
+        return [], {}, "crashed", str(error)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return [], "oom", (str(error) or "out of memory").splitlines()[0]
-    return scores, "ok", ""
-
-
-def _errors(poses: np.ndarray, sequence: Sequence, rules: Protocol) -> dict[str, np.ndarray]:
-    if not np.isfinite(poses).all():
-        frame = int(np.argwhere(~np.isfinite(poses))[0][0])
-        raise _NotFinite(f"the prediction for {sequence.name} holds NaN or infinity, first in frame {frame}")
-    poses = MM * poses.astype(np.float64)
-    if rules.zero_root:
-        poses[:, rules.root] = 0
-    return {name: metric(poses, MM * sequence.targets.astype(np.float64)) for name, metric in METRICS.items()}
-
-
-def _results(scores: list[Score]) -> dict[str, Any]:
-    """Fields `values`, `samples` and `labels` of the record."""
+        return [], {}, "oom", (str(error) or "out of memory").splitlines()[0]
     if not scores:
-        return {}
-    samples = {f"{name}_by_sequence": [_mean(s.errors[name]) for s in scores] for name in METRICS}
-    samples["frames_by_sequence"] = [float(s.frames) for s in scores]
-    labels = {sample: [s.name for s in scores] for sample in samples} | {"actions": [s.action for s in scores]}
-    return {"values": _values(scores), "samples": samples, "labels": labels}
-
-
-def _values(scores: list[Score]) -> list[Value]:
-    """Per metric: the mean over frames of each action, and before them the mean over actions."""
-    values = []
-    for name in METRICS:
-        actions = dict.fromkeys(s.action for s in scores)
-        means = {a: _mean(np.concatenate([s.errors[name] for s in scores if s.action == a])) for a in actions}
-        means = {"": float(np.mean(list(means.values())))} | means
-        values += [Value(name=name, value=v, unit=UNITS[name], better="lower", group=g) for g, v in means.items()]
-    return values
-
-
-def _mean(errors: np.ndarray) -> float:
-    """NaN where a frame's error is undefined, or where there is none (the velocity of a single frame)."""
-    return float(errors.mean()) if errors.size else float("nan")
+        raise ConfigError(f"protocol {rules.id} leaves out every sequence of split {split!r} of {data.folder}")
+    return scores, said, "ok", ""

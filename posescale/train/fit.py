@@ -1,104 +1,28 @@
 """Training a model: one call, one folder of results, the same result after a kill and restart."""
 
-import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from posescale.cards import ROOT, Component, component, folder_digest
-from posescale.checkpoints import read_weights
+from posescale.cards import component
 from posescale.errors import ConfigError
-from posescale.models import create_model
 from posescale.recipes import Recipe
 from posescale.records import Record
 from posescale.train import results
-from posescale.train.lifting import LiftingTrack
 from posescale.train.module import Diverged, Interrupted, Training
 from posescale.train.progress import progress_callbacks
 from posescale.train.resume import ResumeStore, exclusive
-from posescale.train.track import Track
-from posescale.train.video.track import VideoTrack
-
-log = logging.getLogger(__name__)
-TRACKS: dict[str, type[Track]] = {"lifting": LiftingTrack, "video": VideoTrack}  # by the task on a model's card
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: everything its result depends on, and the name of the study it belongs to."""
-
-    model: str
-    data_dir: Path
-    frames: int
-    seed: int
-    recipe: Recipe
-    threads: int = 1
-    device: str = "cpu"
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    study: str = ""
-    start_from: Path | None = None
-
-    @property
-    def component(self) -> Component:
-        """The card and folder of the model."""
-        return component(self.model)
-
-    @cached_property
-    def track(self) -> Track:
-        """Data, loss and validation of the model's task."""
-        settings = self.component.parameters | dict(self.overrides)
-        return TRACKS[self.component.card.task](self.data_dir, self.frames, self.seed, self.recipe, settings)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The network's constructor arguments."""
-        return self.component.parameters | dict(self.overrides) | self.track.arguments
-
-    @cached_property
-    def beginning(self) -> dict[str, torch.Tensor]:
-        """Weights of `start_from`; empty without it."""
-        return read_weights(self.start_from) if self.start_from else {}
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of model, data, code and settings: states are resumed only by a run with the same one."""
-        code = [folder_digest(ROOT / "posescale" / part) for part in ("train", "ops", "layers", "data")]
-        settings = [self.model, self.component.digest, self.parameters, self.seed, self.recipe.model_dump()]
-        settings.append(results.weights_digest(self.beginning))
-        place = [self.track.facts["data_digest"], self.device, self.threads, torch.__version__]
-        return sha256(json.dumps([code, settings, place], sort_keys=True).encode()).hexdigest()[:12]
-
-    def build(self) -> nn.Module:
-        """The untrained model; its weights depend on seed, constructor's arguments and `start_from` alone.
-
-        Raises:
-            ConfigError: part of the model is frozen, and nothing was given to start from; or it cannot start from
-                other weights.
-            CheckpointError: the weights to start from do not fit.
-        """
-        torch.manual_seed(self.seed)
-        model = create_model(self.model, **(dict(self.overrides) | self.track.arguments))
-        if not self.start_from and not all(p.requires_grad for p in model.parameters()):
-            raise ConfigError(
-                f"{self.model}: part of it is frozen and would stay as it was drawn at random, so nothing useful could "
-                "be learnt; give the encoder's published weights (--start-from FILE), or let it train (--model "
-                "frozen=nothing)"
-            )
-        if self.start_from and not hasattr(model, "start_from"):
-            raise ConfigError(f"{self.model} has no encoder to start from other weights; leave --start-from out")
-        if self.start_from:
-            model.start_from(self.beginning)
-        return model.double() if self.recipe.precision == "64-true" else model
+from posescale.train.run import TRACKS, Run
+from posescale.train.team import READY, Team, assembled
 
 
 def resolve_recipe(model: str, recipe: Recipe | str) -> Recipe:
@@ -128,9 +52,12 @@ def fit(
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
     study: str = "",
-    start_from: Path | str | None = None,
+    devices: int = 1,
+    start: Path | str | None = None,
+    workers: int = 0,
 ) -> Record:
-    """Train a model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`.
+    """Train a model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`;
+    without validation data there is no best epoch, and no weights-val-best.pt.
 
     The state is kept in out/resume at the end of every epoch and taken up by the next call with the same arguments;
     on the CPU the result is the same bit for bit as that of an uninterrupted run. A run that diverges writes its
@@ -147,22 +74,25 @@ def fit(
         device: cpu or cuda.
         overrides: further constructor arguments of the model.
         study: noted in the record.
-        start_from: file of a ViTPose whose weights the encoder of a video model begins with.
+        devices: how many processes train together, each on a device of its own; batches are shared among them.
+        start: file of the weights to start from, where the recipe starts from pretrained ones; a ViTPose's for the
+            encoder of a video model.
+        workers: processes that read ahead; 0 reads in between. The result is the same.
 
     Returns:
         the record, of kind `training`.
 
     Raises:
         ConfigError: an argument is out of range, the recipe does not exist or does not suit the data.
-        DataError: the data cannot be read, or has no windows of `frames` frames to train or validate on.
-        CheckpointError: the weights to start from cannot be read or do not fit.
+        DataError: the data cannot be read, or has no windows of `frames` frames to train on.
         UnavailableError: no such model or device, or another process trains into `out`.
         Interrupted: a signal ended the training early; nothing but the resume state was written.
     """
     out = Path(out)
+    recipe = resolve_recipe(model_name, recipe)
     run = Run(
-        model_name, Path(data_dir), frames, seed, resolve_recipe(model_name, recipe), threads, device, overrides or {},
-        study, Path(start_from) if start_from else None,
+        model_name, Path(data_dir), frames, seed, recipe, threads, device, devices, overrides or {},
+        Path(start) if start else None, study, workers,
     )  # fmt: skip
     _check(run)
     with exclusive(out), _computing(run):
@@ -170,37 +100,70 @@ def fit(
         store = ResumeStore(out / "resume" / run.key)
         state = store.load()
         training = Training(run.build(), run.recipe, run.track, run.seed, store)
+        _check_batch_norm(run, training.model)
         if state:
             training.restore(state)
-        status, reason = _train(run, training)
+        status, reason = "ok", ""
+        if training.progress.epochs < recipe.epochs:
+            status, reason = _train(run, training)
         return results.write(out, training, run, status, reason)
 
 
+def help_with(team: Team, job: dict[str, Any]) -> None:
+    """Train along with the process that leads; nothing is written.
+
+    Args:
+        team: with this process's place.
+        job: `run`, and the `store` folder of its states.
+    """
+    run = Run.from_job(job["run"])
+    with _computing(run):
+        training = Training(run.build(), run.recipe, run.track, run.seed, None, team)
+        if state := ResumeStore(Path(job["store"])).load():
+            training.restore(state)
+        sys.stdout.write(f"{READY}\n")
+        sys.stdout.flush()
+        _epochs(run, training)
+
+
 def _check(run: Run) -> None:
-    for name, least in (("frames", 1), ("seed", 0), ("threads", 1)):
+    for name, least in (("frames", 1), ("seed", 0), ("threads", 1), ("devices", 1), ("workers", 0)):
         if getattr(run, name) < least:
             raise ConfigError(f"{name} must be {least} or more, found {getattr(run, name)}")
     if twice := sorted(run.overrides.keys() & run.track.arguments):
-        raise ConfigError(f"{', '.join(twice)} given twice: leave it out of the model's own settings")
-    results.check_device(run.device)
+        raise ConfigError(f"{', '.join(twice)} is given twice: leave it out of the model's own settings")
+    kind, _, number = run.device.partition(":")
+    if run.devices > 1 and number:
+        raise ConfigError(f"device {run.device} is one device, and {run.devices} are asked for; give {kind} alone")
+    for place in [run.device] if kind == "cpu" or number else [f"{kind}:{n}" for n in range(run.devices)]:
+        results.check_device(place)
+    if run.sized.batch < run.devices:
+        raise ConfigError(f"a batch of {run.sized.batch} clips cannot be shared by {run.devices} processes")
+    if (run.recipe.start == "pretrained") != (run.start is not None):
+        wants = "starts from pretrained weights: give their file" if run.start is None else "starts at random, found"
+        raise ConfigError(f"the recipe {wants} {run.start or '(--start)'}. {run.recipe.note}")
+    run.track.check()
+
+
+def _check_batch_norm(run: Run, model: nn.Module) -> None:
+    if run.devices == 1 or not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return
+    if run.recipe.batch_norm == "one_process":
+        raise ConfigError(
+            f"{run.model} has batch norms, so {run.devices} processes that normalise by their own clips train another "
+            "model than one process does. Say which is meant: batch_norm=per_process, or batch_norm=synchronised on "
+            "GPUs (--set)"
+        )
+    if run.recipe.batch_norm == "synchronised" and run.device == "cpu":
+        raise ConfigError("batch_norm=synchronised needs GPUs; on the CPU only batch_norm=per_process can be had")
 
 
 def _train(run: Run, training: Training) -> tuple[str, str]:
-    """Run the epochs that are left; how it ended: status and reason."""
-    done = training.progress.epochs
-    train, val = run.track.loaders(done)
-    trainer = L.Trainer(
-        accelerator=run.device.partition(":")[0], devices=1, precision=run.recipe.precision,
-        max_epochs=run.recipe.epochs, accumulate_grad_batches=run.recipe.accumulate,
-        gradient_clip_val=run.recipe.gradient_clip, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
-        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
-        callbacks=progress_callbacks(),
-    )  # fmt: skip
-    # Lightning's own resume skips hooks in the first epoch; a loop that simply starts at epoch `done` does not.
-    trainer.fit_loop.epoch_progress.current.processed = trainer.fit_loop.epoch_progress.current.completed = done
+    """Run the epochs that are left, with helpers where there are several devices; how it ended: status and reason."""
+    job = {"run": run.job(), "store": str(training.store.folder.resolve())} if run.devices > 1 else {}
     try:
-        if done < run.recipe.epochs:
-            trainer.fit(training, train, val)
+        with assembled(run.devices, job) as training.team:
+            _epochs(run, training)
     except Diverged as error:
         return "crashed", str(error)
     except torch.OutOfMemoryError as error:
@@ -208,6 +171,25 @@ def _train(run: Run, training: Training) -> tuple[str, str]:
     if training.progress.epochs < run.recipe.epochs:
         raise Interrupted(f"stopped after epoch {training.progress.epochs}; the same command goes on from there")
     return "ok", ""
+
+
+def _epochs(run: Run, training: Training) -> None:
+    """This process's part of the epochs that are left."""
+    done, team = training.progress.epochs, training.team
+    train, val = run.loaders(done, team)
+    kind, _, number = run.device.partition(":")
+    trainer = L.Trainer(
+        accelerator=kind, devices=[int(number)] if number and kind != "cpu" else run.devices,
+        strategy=team.strategy(kind), precision=run.recipe.precision,
+        sync_batchnorm=team.world > 1 and run.recipe.batch_norm == "synchronised",
+        max_epochs=run.recipe.epochs, accumulate_grad_batches=run.recipe.accumulate,
+        gradient_clip_val=run.recipe.gradient_clip, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
+        callbacks=progress_callbacks() if team.rank == 0 else [],
+    )  # fmt: skip
+    # Lightning's own resume skips hooks in the first epoch; a loop that simply starts at epoch `done` does not.
+    trainer.fit_loop.epoch_progress.current.processed = trainer.fit_loop.epoch_progress.current.completed = done
+    trainer.fit(training, train, val)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One training run as a Lightning module: loss, optimiser, averaged weights, validation, state after each epoch."""
+"""One training run as a Lightning module: loss, optimiser, validation, averaged weights, state after each epoch."""
 
 import math
 import time
@@ -9,12 +9,14 @@ from typing import Any
 import lightning as L
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
 from posescale import ops
 from posescale.errors import PosescaleError
 from posescale.recipes import Recipe
-from posescale.train.sampler import MODEL, stream
+from posescale.train.sampler import MODEL, EpochBatches, stream
+from posescale.train.team import Team
 from posescale.train.track import Track
 
 
@@ -31,11 +33,12 @@ class Progress:
     """What a run has done so far; part of the state it resumes from.
 
     Attributes:
-        history: one row per finished epoch: epoch (from 1), lr of its last step, loss, and the watched number.
+        history: one row per finished epoch: epoch (from 1), lr of its last step, loss, and the watched number (None
+            without validation data).
         steps: optimiser steps.
         clips: clips shown to the model.
         seconds: spent in training and validation, over all processes that worked on the run.
-        best_epoch: the epoch with the best watched number.
+        best_epoch: the epoch with the best watched number; 0 while there is none.
         backends: operator -> back end that ran in the model's forward pass.
     """
 
@@ -52,6 +55,15 @@ class Progress:
         return len(self.history)
 
 
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameters that are trained."""
+    choice = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **choice)
+    return torch.optim.Adam(parameters, **choice, amsgrad=recipe.optimizer == "adam_amsgrad")
+
+
 def warmed_average(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor | int], None]:
     """How averaged weights follow: by `decay`, and faster in the first steps, min(decay, (1 + n) / (10 + n)).
 
@@ -66,22 +78,43 @@ def warmed_average(decay: float) -> Callable[[list[torch.Tensor], list[torch.Ten
     return update
 
 
+def norm_momentum(recipe: Recipe, epoch: int) -> float:
+    """Batch norms' momentum in an epoch, counted from 0: from the recipe's first value towards its last one, which the
+    epoch after the last would have (VideoPose3D).
+    """
+    first, last = recipe.norm_momentum
+    return first * (last / first) ** (epoch / recipe.epochs)
+
+
+def set_norm_momentum(model: nn.Module, momentum: float) -> None:
+    """Let all batch norms of a model follow their batches by this momentum."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
+
+
 class Training(L.LightningModule):
-    """Trains a model by a recipe; the learning rate, the augmentation and the model's own randomness are functions of
-    seed, epoch and step alone.
+    """Trains a model by a recipe; the learning rate and the model's own randomness are functions of seed,
+    epoch and process alone.
 
     Args:
         model: takes and gives what the track does.
         recipe: optimiser, schedule.
-        track: data, loss and validation of the model's task.
+        track: targets, loss and validation of the model's task.
         seed: of the run.
-        store: has `save(state)`, called at the end of every epoch.
+        store: has `save(state, epoch)`, called at the end of every epoch by the first process.
+        team: the processes that train together.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, track: Track, seed: int, store: Any) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, track: Track, seed: int, store: Any, team: Team | None = None
+    ) -> None:
         super().__init__()
         self.model, self.recipe, self.track, self.seed, self.store = model, recipe, track, seed, store
+        self.team = team or Team()
         self.average = AveragedModel(model, multi_avg_fn=warmed_average(recipe.ema)) if recipe.ema else None
+        if self.average is not None:
+            self.average.requires_grad_(False)
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
         self._saved: dict[str, Any] = {}
@@ -93,8 +126,8 @@ class Training(L.LightningModule):
 
     def figures(self) -> str:
         """Loss and watched number of the epoch at hand, in words."""
-        watched = self.track.watched
-        return f"loss {self._loss_sum / self._clips:.4g}, {watched.name} {self._sum / self._count:.1f} {watched.unit}"
+        loss, watched = f"loss {self._loss_sum / self._clips:.4g}", self.track.watched
+        return f"{loss}, {watched.name} {self._sum / self._count:.4g} {watched.unit}" if self._count else loss
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of the kept model's state_dict, on the CPU."""
@@ -103,13 +136,8 @@ class Training(L.LightningModule):
     # --- what Lightning calls -------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The recipe's optimiser over the trained parameters, with its earlier state when the run is resumed."""
-        choice = {"lr": self.recipe.lr, "weight_decay": self.recipe.weight_decay}
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if self.recipe.optimizer == "adamw":
-            optimizer: torch.optim.Optimizer = torch.optim.AdamW(parameters, **choice)
-        else:
-            optimizer = torch.optim.Adam(parameters, **choice, amsgrad=self.recipe.optimizer == "adam_amsgrad")
+        """The recipe's optimiser over all parameters, with its earlier state when the run is resumed."""
+        optimizer = make_optimizer(self.model, self.recipe)
         if self._saved:
             optimizer.load_state_dict(self._saved["optimizer"])
         return optimizer
@@ -121,31 +149,43 @@ class Training(L.LightningModule):
             self.trainer.precision_plugin.load_state_dict(self._saved["scaler"])
             self._saved = {}
 
+    @property
+    def batches(self) -> EpochBatches:
+        """The sampler that training draws from."""
+        return self.trainer.train_dataloader.batch_sampler
+
     def on_train_epoch_start(self) -> None:
-        """Set what depends on the epoch: order of the clips, augmentation, the model's random numbers."""
-        epoch = self.current_epoch
-        self.trainer.train_dataloader.batch_sampler.set_epoch(epoch)
-        torch.manual_seed(int(stream(MODEL, self.seed, epoch).integers(2**63)))
-        self.track.set_epoch(epoch)
+        """Set what depends on the epoch: order of the clips, the model's random numbers, momentum."""
+        epoch, recipe = self.current_epoch, self.recipe
+        self.batches.set_epoch(epoch)
+        place = (epoch, self.team.rank) if self.team.rank else (epoch,)
+        torch.manual_seed(int(stream(MODEL, self.seed, *place).integers(2**63)))
+        if recipe.norm_momentum:
+            set_norm_momentum(self.model, norm_momentum(recipe, epoch))
         self._loss_sum, self._clips = 0.0, 0
+        self._sum, self._count = 0.0, 0
 
     def training_step(self, batch: Any, step: int) -> torch.Tensor:
-        """The loss of one batch.
+        """The loss of one batch, weighted so that the gradient is that of the mean over the step's clips.
 
         Raises:
-            Diverged: it is not finite.
+            Diverged: it is not finite, in any process.
         """
-        inputs, target = self.track.training(batch, self.current_epoch, step)
+        inputs, target = self.track.training(batch)
         with ops.ran() as backends:
             pred = self.model(inputs)
         self.progress.backends.update(backends)
         loss = self.track.loss(pred, target)
-        value = float(loss.detach())
+        clips = self.batches.clips(step)
+        mean = self.team.mean(loss.detach() * self.batches.share(step))
+        value = float(mean)
         if not math.isfinite(value):
             raise Diverged(f"the loss became {value} in epoch {self.current_epoch + 1}, batch {step + 1}")
-        self._loss_sum += value * len(inputs)
-        self._clips += len(inputs)
-        return loss
+        self._loss_sum += value * clips
+        self._clips += clips
+        if self.recipe.objective == "half_squared_loss":
+            loss = mean * loss
+        return self.batches.share(step, self.recipe.accumulate) * loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """One step with the recipe's learning rate, then the averaged weights follow."""
@@ -156,9 +196,9 @@ class Training(L.LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin a new mean."""
-        self._sum, self._count = 0.0, 0
+    def on_validation_start(self) -> None:
+        """Give all processes the first one's buffers: batch norms count by process, and the first's are kept."""
+        self.team.share_buffers(self)
 
     def validation_step(self, batch: Any, step: int) -> None:
         """Add the watched numbers of one batch."""
@@ -178,19 +218,31 @@ class Training(L.LightningModule):
             "epoch": self.current_epoch + 1,
             "lr": self.recipe.rate(self.current_epoch, self.progress.steps - 1),
             "loss": self._loss_sum / self._clips,
-            watched.name: self._sum / self._count,
+            watched.name: self._validated(),
         }
-        if not math.isfinite(row[watched.name]):
-            raise Diverged(f"the validation error became {row[watched.name]} after epoch {row['epoch']}")
-        before = [r[watched.name] for r in self.progress.history]
+        before = [r[watched.name] for r in self.progress.history if self.best]
         self.progress.history.append(row)
-        if watched.improves(row[watched.name], before):
+        if row[watched.name] is not None and watched.improves(row[watched.name], before):
             self.best, self.progress.best_epoch = self.weights(), row["epoch"]
         now = time.monotonic()
         self.progress.seconds += now - self._since
         self._since = now
         self.progress.clips += self._clips
-        self.store.save(self._state(), self.progress.epochs)
+        if self.team.rank == 0:
+            self.store.save(self._state(), self.progress.epochs)
+
+    def _validated(self) -> float | None:
+        """The epoch's watched number; None without validation data.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        total, count = self.team.sum(self._sum, self._count)
+        if not count:
+            return None
+        if not math.isfinite(total):
+            raise Diverged(f"the validation error became {total} after epoch {self.current_epoch + 1}")
+        return total / count
 
     # --- resuming -------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from posescale.train.module import Training
 from posescale.train.resume import write_bytes
 
 if TYPE_CHECKING:
-    from posescale.train.fit import Run
+    from posescale.train.run import Run
 
 WEIGHTS = {"last": "weights-last.pt", "val-best": "weights-val-best.pt"}
 DTYPES = {"32-true": "float32", "64-true": "float64", "bf16-mixed": "bfloat16", "16-mixed": "float16"}
@@ -70,11 +70,13 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
         "recipe": run.recipe.model_dump(), "data_digest": run.track.facts["data_digest"],
-        "component_digest": run.component.digest, "overrides": dict(run.overrides),
+        "component_digest": run.component.digest, "overrides": dict(run.overrides), **run.track.noted,
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
     digests = {}
     for selection, name in WEIGHTS.items():
+        if not epochs[selection]:  # no validation data, so no best epoch
+            continue
         if selection == "val-best":
             training.scored.load_state_dict(training.best)
         save_weights(out / name, training.scored, meta | {"epoch": epochs[selection], "selection": selection})
@@ -91,21 +93,26 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
         Value(name="clips", value=progress.clips, unit="clips"),
         Value(name="seconds", value=progress.seconds, unit="s", better="lower"),
     ]
+    scores = [row[watched.name] for row in history if row[watched.name] is not None]
     if history:
-        curve, kind = [row[watched.name] for row in history], {"unit": watched.unit, "better": watched.better}
+        values.append(Value(name="loss", value=history[-1]["loss"], unit="", better="lower"))
+    if scores:
+        kind = {"unit": watched.unit, "better": watched.better}
         values += [
-            Value(name="loss", value=history[-1]["loss"], unit="", better="lower"),
-            Value(name=watched.name, value=curve[-1], **kind),
-            Value(name=f"{watched.name}_best", value=watched.best(curve), **kind),
+            Value(name=watched.name, value=scores[-1], **kind),
+            Value(name=f"{watched.name}_best", value=watched.best(scores), **kind),
             Value(name="best_epoch", value=progress.best_epoch, unit="epochs"),
         ]
     return Record(
         kind="training", component=run.component.card.id, variant=run.model, digest=run.component.digest,
-        study=run.study, **run.track.facts, weights_digest=digests.get("last"), frames=run.frames,
-        batch=run.recipe.batch,
+        study=run.study, **run.track.facts,
+        weights_digest=digests.get("last"), frames=run.frames, batch=run.sized.batch,
         dtype=DTYPES[run.recipe.precision], mode="eager", device=run.device, threads=run.threads,
         backends=progress.backends, seed=run.seed, values=values,
-        options={"recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests},
-        samples={name: [row[name] for row in history] for name in ("loss", watched.name)},
+        options={
+            "recipe": run.recipe.model_dump(), "overrides": dict(run.overrides), "weights": digests,
+            "devices": run.devices, "start": run.start and run.start.name,
+        },
+        samples={"loss": [row["loss"] for row in history]} | ({watched.name: scores} if scores else {}),
         fingerprint=fingerprint(), **ending,
     )  # fmt: skip

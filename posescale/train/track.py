@@ -1,18 +1,22 @@
-"""What differs between the tasks in training: data, targets, loss, and what the validation split is watched by.
+"""What differs between the tasks in training: data, targets, loss, and the number that validation watches.
 
-One training loop (`fit`, `module`, `resume`, `results`) serves every task; a task is a `Track`.
+One training loop (`fit`, `run`, `module`, `resume`, `results`) serves every task; a task is a `Track`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch.utils.data import DataLoader
+from torch import nn
+from torch.utils.data import Dataset
 
-from posescale.recipes import Recipe
+from posescale.train.sampler import EpochBatches
+
+if TYPE_CHECKING:
+    from posescale.train.run import Run
 
 
 @dataclass(frozen=True)
@@ -35,54 +39,65 @@ class Watched:
 class Track(ABC):
     """One task's side of a training run.
 
-    Args:
-        data_dir: prepared data; train and val are read, never test.
-        frames: T of the clips.
-        seed: of the run.
-        recipe: of the run.
-        settings: the network's constructor arguments, but for those that `arguments` gives.
-
-    Raises:
-        ConfigError: the recipe belongs to another task.
-        DataError: the data cannot be read.
+    Attributes:
+        watched: what validation measures.
+        facts: `dataset`, `protocol`, `data_digest`, and what else of the data a record names.
+        noted: what a weights file says of the data beside them.
+        rules: what the targets depend on beside data and recipe, as plain values.
+        arguments: the network's constructor arguments that data and T dictate.
     """
 
-    watched: ClassVar[Watched]
+    watched: Watched
+    facts: dict[str, Any]
+    noted: dict[str, Any]
+    rules: dict[str, Any]
+    arguments: dict[str, Any]
 
     @abstractmethod
-    def __init__(
-        self, data_dir: Path | str, frames: int, seed: int, recipe: Recipe, settings: Mapping[str, Any]
-    ) -> None: ...
+    def __init__(self, run: "Run") -> None:
+        """Open the data of a run.
 
-    @property
-    @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """`dataset`, `protocol` and `data_digest`, and what else of the data a record names."""
+        Raises:
+            ConfigError: the recipe does not suit the task or the data.
+            DataError: the data cannot be read.
+        """
 
-    @property
-    @abstractmethod
-    def arguments(self) -> dict[str, Any]:
-        """Constructor arguments of the network that the data and T dictate."""
-
-    @abstractmethod
-    def loaders(self, epoch: int) -> tuple[DataLoader, DataLoader]:
-        """Batches of training clips, from `epoch` on, and of validation clips."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called before each epoch of training; for what varies by epoch beside the order of clips."""
+    def check(self) -> None:
+        """Raise ConfigError where the run asks for what the data cannot give."""
         return
 
     @abstractmethod
-    def training(self, batch: Any, epoch: int, step: int) -> tuple[torch.Tensor, Any]:
-        """Model input `(B, ...)` and target of a training batch, augmented as a function of seed, epoch and step."""
+    def begin(self, model: nn.Module, start: Path) -> None:
+        """Give a model the weights of a file to start from.
+
+        Raises:
+            CheckpointError: they cannot be read or do not fit.
+        """
 
     @abstractmethod
+    def training_clips(self, **place: Any) -> tuple[Dataset, EpochBatches]:
+        """The clips to train on, and the batches of their entries; `place` is epoch, rank and world."""
+
+    @abstractmethod
+    def validation_clips(self) -> Dataset | None:
+        """The clips to validate on; None where the data have none."""
+
+    @staticmethod
+    @abstractmethod
+    def collate(samples: list[Any]) -> Any:
+        """One batch of clips."""
+
+    @abstractmethod
+    def training(self, batch: Any) -> tuple[torch.Tensor, Any]:
+        """Model input `(B, ...)` and target of a training batch."""
+
     def validation(self, batch: Any) -> tuple[torch.Tensor, Any]:
         """Model input `(B, ...)` and target of a validation batch."""
+        return self.training(batch)
 
     @abstractmethod
     def loss(self, pred: torch.Tensor, target: Any) -> torch.Tensor:
-        """The scalar to be minimised."""
+        """The scalar to be minimised, a mean over clips."""
 
     @abstractmethod
     def judge(self, pred: torch.Tensor, target: Any) -> torch.Tensor:

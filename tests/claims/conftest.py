@@ -11,7 +11,7 @@ RECIPE = {"epochs": 120, "lr": 2e-4}
 @pytest.fixture
 def means():
     """A machine that could test everything about the model `m`, and nothing about others."""
-    standing = Standing("digest", {"frames": 243, "depth": 10}, checkpoint="m.bin", recipe=RECIPE)
+    standing = Standing("digest", {"frames": 243, "depth": 10}, checkpoint="m.bin", recipes={"h36m": RECIPE})
     other = Standing("digest", {"frames": 243})
     return Means(
         components={"m": standing, "other": other},

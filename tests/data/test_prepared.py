@@ -141,3 +141,20 @@ def test_verify_finds_what_opening_does_not(tmp_path):
     write_prepared(folder, [_clip(poses=np.full((5, 17, 3), -2, np.float32))], **FIELDS)
     with pytest.raises(DataError, match="behind"):
         verify(folder)
+
+
+def test_a_dataset_declares_the_arrays_it_has(tmp_path):
+    extra = {"factor": np.full(5, 3.5, np.float32), "valid": np.arange(5) % 2 == 0}
+    clips = [_clip("a", exact=None, **extra), _clip("b", exact=None, **extra)]
+    index = write_prepared(tmp_path / "d", clips, space="image", **FIELDS)
+    data = verify(tmp_path / "d")
+    assert index.arrays == ["poses", "detections", "factor", "valid"] and index.space == "image"
+    assert data.exact is None and data.activity is None and data.valid.dtype == bool
+    assert (data.factor == 3.5).all() and data.valid[index.sequences[1].rows].tolist() == extra["valid"].tolist()
+    assert _files(tmp_path / "d") == ["detections.npy", "factor.npy", "index.json", "poses.npy", "valid.npy"]
+    write_prepared(tmp_path / "d", [_clip()], **FIELDS)  # fewer arrays: nothing of the old ones stays
+    assert _files(tmp_path / "d") == ["detections.npy", "exact.npy", "index.json", "poses.npy"]
+    with pytest.raises(DataError, match="b: has arrays poses, exact, detections; earlier"):
+        write_prepared(tmp_path / "d", [_clip("a", exact=None), _clip("b")], **FIELDS)
+    with pytest.raises(DataError, match=r"factor has shape \(4,\)"):
+        write_prepared(tmp_path / "d", [_clip(factor=np.ones(4, np.float32))], **FIELDS)

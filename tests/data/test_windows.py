@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posescale.data.camera import normalise_screen
+from posescale.data.clips import cover
 from posescale.data.skeleton import LEFT, RIGHT
-from posescale.data.windows import ClipWindows, collate, cover, mean_pose, mirror
+from posescale.data.windows import ClipWindows, collate, mean_pose, mirror
 from posescale.errors import ConfigError, DataError
 
 
@@ -62,7 +63,7 @@ def test_exact_input_has_full_confidence(small):
 def test_short_sequences_are_left_out_aloud_or_padded(small):
     with pytest.raises(DataError, match="shorter than 61"):
         ClipWindows(small, "train", 61, 1)
-    windows = ClipWindows(small, "train", 100, "cover")
+    windows = ClipWindows(small, "train", 100, rule="every_frame")
     _, targets = windows.__getitems__([0])
     assert len(windows) == len(small.sequences("train"))
     assert (targets[0, 59:] == targets[0, 59]).all() and (targets[0, 58] != targets[0, 59]).any()
@@ -78,9 +79,11 @@ def test_some_short_sequences_are_counted(small, monkeypatch):
 
 
 def test_wrong_arguments_are_refused(small):
-    for arguments in ((0, 1), (9, 0), (9, "all")):
+    for arguments in ((0, 1), (9, 0)):
         with pytest.raises(ConfigError):
             ClipWindows(small, "train", *arguments)
+    with pytest.raises(ConfigError, match="no rule"):
+        ClipWindows(small, "train", 9, rule="all")
     with pytest.raises(ConfigError, match="input_2d"):
         ClipWindows(small, "train", 9, 1, input_2d="cpn")
     with pytest.raises(DataError, match="no sequence"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posescale.metrics import PoseInputError, auc, pck, threedhp_tables
+from posescale.metrics import PoseInputError, auc, pck, threedhp_frames, threedhp_tables
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 
@@ -50,6 +50,40 @@ def test_labels_split_and_all_weighs_by_frames(golden):
     assert np.average([t.mpjpe["average"] for t in tables.values()], weights=weights) == pytest.approx(
         whole.mpjpe["average"]
     )
+
+
+def test_totals_of_the_official_tables_weigh_frames(golden):
+    """The official All rows are means over frames, by sequence and by activity alike; so are ours."""
+    _, tables = golden
+    counts = {"sequence_table": [57, 50, 45, 49, 25, 43], "activity_table": [34, 41, 37, 31, 40, 40, 46]}
+    for name, frames in counts.items():
+        rows = [r for r in tables[name] if r[0] not in (None, "PCK", "AUC", "All")]
+        total = [r for r in tables["activity_table"] if r[0] == "All"]
+        for block, width in enumerate((18, 9, 9)):
+            part = np.array([r[1 : 1 + width] for r in rows[block * len(frames) : (block + 1) * len(frames)]], float)
+            official = np.array(total[block][1 : 1 + width], float)
+            np.testing.assert_allclose(np.average(part, axis=0, weights=frames), official, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sequence", ["TS1", "TS5"])
+def test_frames_average_to_the_official_totals(golden, sequence):
+    arrays, tables = golden
+    pred, target, valid = (arrays[f"3dhp/{sequence}/{k}"] for k in ("pred", "gt", "valid"))
+    frames = threedhp_frames(pred[valid == 1], target[valid == 1])
+    _, found, area = official_rows(tables["sequence_table"], f"TestSeq{sequence[-1]}")
+    assert frames["pck"].shape == (valid.sum(),)
+    assert frames["pck"].mean() == pytest.approx(100 * found[-1], abs=1e-11)
+    assert frames["auc"].mean() == pytest.approx(100 * area[-1], abs=1e-11)
+    with pytest.raises(PoseInputError, match="17 joints"):
+        threedhp_frames(pred[:, :16], target[:, :16])
+
+
+def test_frames_compare_strictly():
+    target, pred = np.zeros((1, 17, 3)), np.zeros((1, 17, 3))
+    pred[0, :, 2] = [150, 149.9, 5, 4.9, 0, *[0] * 9, 0, 500, 500]
+    frames = threedhp_frames(pred, target)
+    assert frames["pck"].item() == pytest.approx(100 * 13 / 14)
+    assert frames["auc"].item() == pytest.approx(100 * (0 + 1 + 29 + 30 + 10 * 30) / 31 / 14)
 
 
 def test_invalid_frames_may_be_nan_and_poses_need_not_be_relative(golden):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from posescale.checkpoints import _translate, load_checkpoint, read_weights_meta, save_weights
+from posescale.checkpoints import load_checkpoint, read_weights_meta, save_weights, translate
 from posescale.errors import CheckpointError
 from posescale.models import create_model
 
@@ -209,5 +209,5 @@ def test_notes_that_could_not_be_read_back_are_refused(tmp_path):
 
 def test_key_maps_rename_entries_and_whole_branches():
     state = {"backbone.a.w": 1, "head.w": 2, "backbone.b.w": 3, "same": 4}
-    renamed = _translate(state, {"backbone.": "trunk.", "backbone.b.": "neck.", "head.w": "out"})
+    renamed = translate(state, {"backbone.": "trunk.", "backbone.b.": "neck.", "head.w": "out"})
     assert renamed == {"trunk.a.w": 1, "out": 2, "neck.w": 3, "same": 4}

@@ -15,9 +15,10 @@ from torch import nn
 
 
 class Toy(nn.Module):
-    def __init__(self, frames: int = 9, width: int = 16, single: bool = False, drop: float = 0.1, explode: int = 0):
+    def __init__(self, frames: int = 9, width: int = 16, single: bool = False, drop: float = 0.1, explode: int = 0,
+                 norm: bool = True):
         super().__init__()
-        self.first, self.norm = nn.Linear(3 * 17, width), nn.BatchNorm1d(width)
+        self.first, self.norm = nn.Linear(3 * 17, width), nn.BatchNorm1d(width) if norm else nn.Identity()
         self.drop, self.last = nn.Dropout(drop), nn.Linear(width, 3 * 17)
         self.frames, self.single, self.explode, self.calls = frames, single, explode, 0
 

@@ -8,13 +8,15 @@ import torch
 from swing import CLIPS, LEFT, RIGHT, write_data
 from torch import nn
 
+from posescale.data.clips import Videos, cut
 from posescale.data.prepared import PreparedData
 from posescale.errors import CheckpointError, ConfigError, DataError, UnavailableError
 from posescale.metrics import mpjpe
+from posescale.metrics.protocols import PROTOCOLS
 from posescale.models import create_model
 from posescale.train.evaluate import evaluate, sequences
 from posescale.train.fit import fit
-from posescale.train.predict import predict
+from posescale.train.predict import answer
 
 
 class Echo(nn.Module):
@@ -44,6 +46,26 @@ def value(record, name, group=""):
     return next(v.value for v in record.values if (v.name, v.group) == (name, group))
 
 
+RULES = PROTOCOLS["cmu_cam"]
+
+
+def whole(model, inputs, frames, output="seq2seq", flip=None, batch=32):
+    """Poses of all frames of a sequence, each answered once."""
+    rule = "centred_valid" if output == "seq2frame" else "every_frame"
+    windows = cut(rule, Videos([len(inputs)]), frames)
+    every, lengths = np.arange(len(windows)), np.array([len(inputs)])
+    rows, counted = windows.rows(every, lengths), windows.counted(every)
+    told, counted = (
+        (rows[counted][:, None], np.ones((len(rows), 1), bool)) if output == "seq2frame" else (rows, counted)
+    )
+    plain, mirrored = answer(model, inputs, rows, output, flip, batch)
+    poses = plain if mirrored is None else (plain.astype(float) + mirrored) / 2
+    assert sorted(told[counted]) == list(range(len(inputs)))
+    found = np.empty((len(inputs), *poses.shape[2:]))
+    found[told[counted]] = poses[counted]
+    return found
+
+
 @pytest.mark.parametrize("length", [1, 4, 9, 10, 18, 50])
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("frames", [1, 8, 9])
@@ -51,9 +73,9 @@ def test_each_frame_is_answered_once_from_its_own_place(length, single, frames):
     inputs = np.random.default_rng(length).normal(size=(length, 17, 3)).astype(np.float32)
     model = Echo(single)
     kind = "seq2frame" if single else "seq2seq"
-    np.testing.assert_array_equal(predict(model, inputs, frames, kind, batch=4), inputs)
+    np.testing.assert_array_equal(whole(model, inputs, frames, kind, batch=4), inputs)
     assert all(shape[1:] == (frames, 17, 3) and shape[0] <= 4 for shape in model.shapes)
-    np.testing.assert_array_equal(predict(model, inputs, frames, kind, (LEFT, RIGHT), batch=4), inputs)
+    np.testing.assert_array_equal(whole(model, inputs, frames, kind, (LEFT, RIGHT), batch=4), inputs)
 
 
 def test_overlapping_tail_takes_new_frames_only():
@@ -62,7 +84,7 @@ def test_overlapping_tail_takes_new_frames_only():
             return x[:, :1].expand_as(x)
 
     inputs = np.arange(11.0, dtype=np.float32)[:, None, None] * np.ones((1, 17, 3), np.float32)
-    poses = predict(FirstFrame(), inputs, 4)
+    poses = whole(FirstFrame(), inputs, 4)
     np.testing.assert_array_equal(poses[:, 0, 0], [0, 0, 0, 0, 4, 4, 4, 4, 7, 7, 7])
 
 
@@ -72,7 +94,7 @@ def test_centred_windows_repeat_the_ends():
             return x.mean(1, keepdim=True)
 
     inputs = np.arange(5.0, dtype=np.float32)[:, None, None] * np.ones((1, 17, 3), np.float32)
-    poses = predict(Mean(), inputs, 5, "seq2frame")
+    poses = whole(Mean(), inputs, 5, "seq2frame")
     np.testing.assert_allclose(poses[:, 0, 0], np.array([3, 6, 10, 14, 17]) / 5, rtol=1e-6)
 
 
@@ -82,12 +104,12 @@ def test_flip_average_is_the_mean_of_both_views():
             return x + torch.tensor([1.0, 2.0, 3.0])
 
     inputs = np.zeros((6, 17, 3), np.float32)
-    np.testing.assert_allclose(predict(Shift(), inputs, 3, flip=(LEFT, RIGHT)), inputs + [0, 2, 3])
+    np.testing.assert_allclose(whole(Shift(), inputs, 3, flip=(LEFT, RIGHT)), inputs + [0, 2, 3])
 
 
 def test_wrong_output_is_named():
     with pytest.raises(ConfigError, match="seq2frame model must give"):
-        predict(Echo(), np.zeros((5, 17, 3), np.float32), 5, "seq2frame")
+        answer(Echo(), np.zeros((5, 17, 3), np.float32), np.arange(5)[None], "seq2frame")
 
 
 def test_controls_have_their_known_errors(data_dir):
@@ -95,16 +117,16 @@ def test_controls_have_their_known_errors(data_dir):
     assert value(truth, "mpjpe") == value(truth, "n_mpjpe") == value(truth, "mpjve") == 0.0
     assert value(truth, "p_mpjpe") < 1e-9
     data = PreparedData(data_dir)
-    train = np.concatenate([s.targets for s in sequences(data, "train", "detections")]).astype(np.float64).mean(0)
+    train = np.concatenate([s.targets for s in sequences(data, "train", RULES)]).astype(np.float64).mean(0)
     mean, copy = evaluate("mean_pose", data_dir, 9), evaluate("copy_previous", data_dir, 9)
     by_action = {"walk": [], "wave": []}
-    for s in sequences(data, "test", "detections"):
+    for s in sequences(data, "test", RULES):
         by_action[s.action].append(1000 * mpjpe(np.broadcast_to(train, s.targets.shape), s.targets))
     expected = {action: np.concatenate(errors).mean() for action, errors in by_action.items()}
     assert value(mean, "mpjpe") == pytest.approx(np.mean(list(expected.values())), rel=1e-5)
     for action, error in expected.items():
         assert value(mean, "mpjpe", action) == pytest.approx(error, rel=1e-5)
-    for s, error in zip(sequences(data, "test", "detections"), copy.samples["mpjpe_by_sequence"], strict=True):
+    for s, error in zip(sequences(data, "test", RULES), copy.samples["mpjpe_by_sequence"], strict=True):
         steps = 1000 * mpjpe(s.targets[:-1], s.targets[1:])
         assert error == pytest.approx(steps.sum() / len(s.targets), rel=1e-5)
     assert truth.weights_digest is None and truth.seed is None and truth.frames == 9

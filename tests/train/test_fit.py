@@ -109,9 +109,10 @@ def test_divergence_in_the_last_step_is_seen(data_dir, tmp_path):
     [
         {"ema": 0.9}, {"optimizer": "adam_amsgrad"}, {"accumulate": 3}, {"gradient_clip": 0.1}, {"flip": 0.0},
         {"precision": "64-true"}, {"precision": "bf16-mixed"}, {"stride": 1}, {"steps_per_epoch": None},
+        {"windows": "chunks"}, {"flip": "doubling"}, {"objective": "half_squared_loss"}, {"norm_momentum": (0.5, 0.1)},
         {"losses": {"mpjpe": 1, "n_mpjpe": 0.5, "weighted_difference": 0.5}},
     ],
-    ids=lambda changes: next(iter(changes)),
+    ids=lambda changes: "-".join(map(str, next(iter(changes.items())))),
 )  # fmt: skip
 def test_every_field_of_a_recipe_matters(trained, data_dir, tmp_path, changes):
     record = fit("toy", data_dir, 9, 0, RECIPE.override(**changes), tmp_path)
@@ -144,6 +145,33 @@ def test_seq2frame_models_train(data_dir, tmp_path):
     assert record.status == "ok" and record.samples["loss"][-1] < record.samples["loss"][0]
 
 
+def test_without_validation_data_the_last_epoch_is_kept(trained, data_dir, tmp_path):
+    folder = write_data(tmp_path / "data", [clip for clip in CLIPS if clip[1] != "val"])
+    record = fit("toy", folder, 9, 0, "small", tmp_path / "out")
+    assert record.status == "ok" and set(record.options["weights"]) == {"last"}
+    assert record.samples["loss"] == trained[1].samples["loss"] and "val_mpjpe" not in record.samples
+    assert not {v.name for v in record.values} & {"val_mpjpe", "val_mpjpe_best", "best_epoch"}
+    last = [torch.load(out / "weights-last.pt")["model_pos"] for out in (tmp_path / "out", trained[0])]
+    assert weights_digest(last[0]) == weights_digest(last[1])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".lock", "history.csv", "record.jsonl", "weights-last.pt",
+    ]  # fmt: skip
+
+
+def test_training_goes_on_from_pretrained_weights(trained, data_dir, tmp_path):
+    weights = trained[0] / "weights-last.pt"
+    recipe = RECIPE.override(start="pretrained", epochs=1, lr=1e-12, weight_decay=0)
+    record = fit("toy", data_dir, 9, 7, recipe, tmp_path, start=weights)
+    assert record.options["start"] == "weights-last.pt"
+    before, after = (torch.load(path)["model_pos"] for path in (weights, tmp_path / "weights-last.pt"))
+    torch.testing.assert_close(after["first.weight"], before["first.weight"])
+
+
+def test_reading_ahead_changes_nothing(trained, data_dir, tmp_path):
+    fit("toy", data_dir, 9, 0, "small", tmp_path, workers=2)
+    assert result(tmp_path) == result(trained[0])
+
+
 def test_refusals(data_dir, tmp_path):
     with pytest.raises(ConfigError, match="no recipe 'paper'"):
         fit("toy", data_dir, 9, 0, "paper", tmp_path)
@@ -159,9 +187,14 @@ def test_refusals(data_dir, tmp_path):
         fit("toy", data_dir, 99, 0, "small", tmp_path)
     with pytest.raises(ConfigError, match="nothing in it to train"):
         fit("mean_pose", data_dir, 9, 0, "small", tmp_path)
-    with pytest.raises(DataError, match="'val'"):
-        no_validation = [clip for clip in CLIPS if clip[1] != "val"]
-        fit("toy", write_data(tmp_path / "no_val", no_validation), 9, 0, "small", tmp_path / "out")
+    with pytest.raises(DataError, match="'train'"):
+        fit("toy", write_data(tmp_path / "no_train", [c for c in CLIPS if c[1] != "train"]), 9, 0, "small", tmp_path)
+    with pytest.raises(ConfigError, match="3dhp_univ.* mpi_inf_3dhp.*swing"):
+        fit("toy", data_dir, 9, 0, RECIPE.override(protocol="3dhp_univ"), tmp_path)
+    with pytest.raises(ConfigError, match="pretrained weights: give their file"):
+        fit("toy", data_dir, 9, 0, RECIPE.override(start="pretrained"), tmp_path)
+    with pytest.raises(ConfigError, match="starts at random, found"):
+        fit("toy", data_dir, 9, 0, RECIPE, tmp_path, start=tmp_path / "weights.pt")
     assert not list(tmp_path.glob("**/record.jsonl"))
 
 

@@ -74,6 +74,28 @@ def test_killed_and_restarted_equals_uninterrupted(uninterrupted, fresh_process,
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accumulate": 3, "steps_per_epoch": None, "flip": "doubling"},
+        {"precision": "bf16-mixed", "gradient_clip": 0.1, "optimizer": "adam_amsgrad"},
+        {"precision": "64-true", "objective": "half_squared_loss", "norm_momentum": (0.1, 0.001), "windows": "chunks"},
+    ],
+    ids=["accumulated", "bf16-mixed", "float64"],
+)  # fmt: skip
+def test_every_kind_of_recipe_resumes(fresh_process, data_dir, toy_folder, tmp_path, changes):
+    recipe = LONGER.override(**changes)
+    fit("toy", data_dir, 9, 0, recipe, tmp_path / "whole")
+    process = fresh_process(target=job, args=(str(toy_folder), "toy", data_dir, 9, 0, recipe, tmp_path / "killed"))
+    process.start()
+    wait_for_epoch(process, tmp_path / "killed", 4)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it ended before it was killed; train longer"
+    fit("toy", data_dir, 9, 0, recipe, tmp_path / "killed")
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+
+
 def test_torn_newest_state_falls_back_to_the_one_before(uninterrupted, fresh_process, data_dir, toy_folder, tmp_path):
     process = fresh_process(target=job, args=(str(toy_folder), "toy", data_dir, 9, 0, LONGER, tmp_path))
     process.start()

@@ -129,24 +129,27 @@ def test_a_diverging_run_leaves_a_record(data_dir, tmp_path):
 
 
 def test_frozen_parts_need_something_to_start_from(data_dir, tmp_path):
-    with pytest.raises(ConfigError, match="frozen.*--start-from"):
+    with pytest.raises(ConfigError, match=r"frozen.*--start FILE"):
         fit("dots_frozen", data_dir, 3, 0, "small", tmp_path / "a")
     whole = create_model("dots")
     save_weights(tmp_path / "vitpose.pt", whole, {})
     start = tmp_path / "vitpose.pt"
-    record = fit("dots_frozen", data_dir, 3, 0, "small", tmp_path / "b", start_from=start)
+    pretrained = RECIPE.override(start="pretrained")
+    record = fit("dots_frozen", data_dir, 3, 0, pretrained, tmp_path / "b", start=start)
     kept = torch.load(tmp_path / "b" / "weights-last.pt", weights_only=True)["model_pos"]
     assert record.status == "ok" and torch.equal(kept["first.weight"], whole.first.weight)
     other = create_model("dots")
     save_weights(tmp_path / "other.pt", other, {})
-    keys = {Run("dots_frozen", data_dir, 3, 0, RECIPE, start_from=f).key for f in (start, tmp_path / "other.pt")}
+    keys = {Run("dots_frozen", data_dir, 3, 0, pretrained, start=f).key for f in (start, tmp_path / "other.pt")}
     assert len(keys) == 2, "a run begun from other weights would be resumed"
 
 
 @pytest.mark.parametrize("name", ["glsmamba_s", "glsformer_d_b"])
 def test_published_sizes_are_refused_without_an_encoder(data_dir, tmp_path, name):
-    with pytest.raises(ConfigError, match="frozen"):
+    with pytest.raises(ConfigError, match="starts from pretrained weights: give their file"):
         fit(name, data_dir, 5, 0, "paper", tmp_path)
+    with pytest.raises(ConfigError, match="part of it is frozen"):
+        fit(name, data_dir, 5, 0, "small", tmp_path)
 
 
 def test_published_recipe():
@@ -161,7 +164,7 @@ def test_refusals(data_dir, tmp_path):
         fit("dots", data_dir, 4, 0, "small", tmp_path)
     with pytest.raises(ConfigError, match="stride"):
         fit("dots", data_dir, 3, 0, RECIPE.override(stride=2), tmp_path)
-    with pytest.raises(ConfigError, match="joints given twice"):
+    with pytest.raises(ConfigError, match="joints is given twice"):
         fit("dots", data_dir, 3, 0, "small", tmp_path, overrides={"joints": 17})
     with pytest.raises(DataError, match="not an index of prepared data|not an index"):
         fit("posemamba_tiny", data_dir, 3, 0, "small", tmp_path)
@@ -169,6 +172,15 @@ def test_refusals(data_dir, tmp_path):
         fit("posemamba_tiny", data_dir, 3, 0, RECIPE, tmp_path)
     (tmp_path / "torn.pt").write_bytes(b"abc")
     with pytest.raises(CheckpointError, match="torn.pt"):
-        fit("dots_frozen", data_dir, 3, 0, "small", tmp_path / "x", start_from=tmp_path / "torn.pt")
+        pretrained = RECIPE.override(start="pretrained")
+        fit("dots_frozen", data_dir, 3, 0, pretrained, tmp_path / "x", start=tmp_path / "torn.pt")
     assert not list(tmp_path.glob("**/record.jsonl"))
     np.testing.assert_equal(sorted(p.name for p in data_dir.iterdir()), ["detections.npy", "index.json", "people.npy"])
+
+
+def test_readers_ahead_change_nothing(trained, data_dir, tmp_path):
+    """Augmentation depends on epoch and clip, not on the process that reads."""
+    varied = RECIPE.override(flip=0.5, crops={"sigma": 1.0, "rotation": 20.0})
+    fit("dots", data_dir, 3, 0, varied, tmp_path / "one")
+    fit("dots", data_dir, 3, 0, varied, tmp_path / "two", workers=2)
+    assert result(tmp_path / "one")[0] == result(tmp_path / "two")[0]

@@ -1,7 +1,9 @@
 # Raw or generated motion -> memory-mapped arrays.
 rule prepare:
+    input:
+        plan.raw,
     output:
-        expand("results/{{run}}/data/{{study}}/{file}", file=steps.ARRAYS),
+        "results/{run}/data/{study}/index.json",  # names the arrays beside it and holds their digest
     log:
         "results/{run}/logs/prepare-{study}.log",
     conda:

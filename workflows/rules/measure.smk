@@ -13,9 +13,12 @@ rule evaluate:
     params:
         code=lambda w: steps.code_digest("metrics", "train", model=w.model),
         data=subpath(input.data, parent=True),
+        options=lambda w: steps.scoring_options(
+            plan.study(w), w.model, plan.config.machine
+        ),
     shell:
         "posescale evaluate {wildcards.model} --data {params.data} --frames {wildcards.frames}"
-        " --weights {input.weights} --study {wildcards.study} --threads {threads}"
+        " --weights {input.weights} {params.options} --study {wildcards.study} --threads {threads}"
         " --record {output} 2>&1 | tee {log}"
 
 

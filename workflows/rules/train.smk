@@ -1,7 +1,8 @@
 # One job per model, clip length and seed. A killed job goes on where its last checkpoint stands.
 rule train:
     input:
-        "results/{run}/data/{study}/index.json",
+        data="results/{run}/data/{study}/index.json",
+        start=lambda w: steps.start_file(plan.study(w), w.model),
     output:
         expand(
             "results/{{run}}/train/{{study}}/{{model}}-T{{frames}}-seed{{seed}}/{file}",
@@ -9,18 +10,33 @@ rule train:
         ),
     log:
         "results/{run}/logs/train-{study}-{model}-T{frames}-seed{seed}.log",
+    wildcard_constraints:
+        study=plan.validated(),
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: plan.config.machine.threads
     params:
-        options=lambda w: steps.training_options(plan.study(w)),
+        options=lambda w: steps.training_options(
+            plan.study(w), w.model, plan.config.machine
+        ),
         code=lambda w: steps.code_digest("ops", "layers", "train", model=w.model),
-        data=subpath(input[0], parent=True),
+        data=subpath(input.data, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
         "posescale train {wildcards.model} --data {params.data} --frames {wildcards.frames}"
         " --seed {wildcards.seed} {params.options} --study {wildcards.study} --threads {threads}"
         " --out {params.folder} 2>&1 | tee {log}"
+
+
+# Without validation data there is no best epoch.
+use rule train as train_without_validation with:
+    output:
+        expand(
+            "results/{{run}}/train/{{study}}/{{model}}-T{{frames}}-seed{{seed}}/{file}",
+            file=steps.LAST_WEIGHTS,
+        ),
+    wildcard_constraints:
+        study=plan.unvalidated(),
 
 
 rule trained:

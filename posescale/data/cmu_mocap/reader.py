@@ -33,6 +33,14 @@ def missing(source: Path | None) -> str:
     return f"{folder} holds neither {ARRAYS} and {INDEX} nor .amc files"
 
 
+def sources(folder: Path) -> list[Path]:
+    """The files that are read: the extract's two, or every motion with its skeleton."""
+    if _is_extract(folder):
+        return [path for path in (folder / ARRAYS, folder / INDEX) if path.exists()]
+    motions = _motions(folder)
+    return [*motions, *{_skeleton_of(path) for path in motions}]
+
+
 def _is_extract(folder: Path) -> bool:
     return (folder / ARRAYS).exists()
 

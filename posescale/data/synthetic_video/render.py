@@ -84,7 +84,7 @@ def _exposed(scenario: Scenario, frame: int, width: int, height: int) -> tuple[n
 
 def _instant(scenario: Scenario, frame: int, moment: int, width: int, height: int) -> np.ndarray:
     offset = scenario.shutter * (moment / (MOMENTS - 1) - 0.5)
-    image = seen(scenario.backdrop, scenario.to_frame[frame, moment], width, height)
+    image = seen(scenario.backdrop, scenario.zoom[frame, moment], scenario.offset[frame, moment], width, height)
     for thing in scenario.behind:
         thing.draw(image, frame + offset)
     for shadow in scenario.shadows:

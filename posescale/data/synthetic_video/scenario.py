@@ -57,7 +57,7 @@ class Scenario:
 
     Attributes:
         actors: the people, the main one first.
-        backdrop: image behind them; `to_frame` (F, M+1, 2, 3) maps its pixels to the frame's.
+        backdrop: image behind them, whose pixel p is seen at `zoom * p + offset`: (F, M+1) and (F, M+1, 2).
         behind, before: things that move behind the people, and those that hide them.
         shadows: per actor, (F, M+1, Q, 2) pixels of the joints' shadows on the floor.
         light: (2,) where light comes from in the image.
@@ -68,7 +68,8 @@ class Scenario:
 
     actors: list[Actor]
     backdrop: np.ndarray
-    to_frame: np.ndarray
+    zoom: np.ndarray
+    offset: np.ndarray
     behind: list[Thing]
     before: list[Thing]
     shadows: list[np.ndarray]
@@ -125,7 +126,8 @@ def draw_scenario(slot: Slot, settings: Settings) -> Scenario:
     losses = _losses(rng, settings, before, height)
     return Scenario(
         actors=actors, backdrop=backdrop(rng, settings.width, settings.height, horizon),
-        to_frame=view.matrices(centre), behind=_passing(rng, settings), before=before,
+        zoom=view.zoom,
+        offset=view.backdrop_offset(centre), behind=_passing(rng, settings), before=before,
         shadows=[_shadow(rng, joints, lens, view) for joints in world],
         light=np.array([rng.choice([-1.0, 1.0]) * 0.8, -0.6]), shutter=shutter, **losses,
     )  # fmt: skip
@@ -191,12 +193,9 @@ class _Handheld:
         """Image-plane pixels `(F, M+1, P, 2)` to frame pixels."""
         return (plane - self.pan[:, :, None]) * self.zoom[..., None, None] + self.offset[:, :, None]
 
-    def matrices(self, centre: np.ndarray) -> np.ndarray:
-        """`(F, M+1, 2, 3)` from backdrop pixels, whose axis is at `centre`, to frame pixels."""
-        matrices = np.zeros((*self.zoom.shape, 2, 3))
-        matrices[..., 0, 0] = matrices[..., 1, 1] = self.zoom
-        matrices[..., 2] = self.offset - self.zoom[..., None] * (centre + self.pan)
-        return matrices
+    def backdrop_offset(self, centre: np.ndarray) -> np.ndarray:
+        """`(F, M+1, 2)` where the backdrop's pixel (0, 0) is seen; the camera's axis is at its pixel `centre`."""
+        return self.offset - self.zoom[..., None] * (centre + self.pan)
 
 
 def _jerks(rng: np.random.Generator, times: np.ndarray, height: float, settings: Settings) -> np.ndarray:

@@ -163,8 +163,13 @@ def _limb(image: np.ndarray, rng: np.random.Generator, edge: int) -> None:
         fill(image, capsules(a, b, r, r * 0.8)[0], texture, corners)
 
 
-def seen(backdrop_image: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The backdrop through a (2, 3) map from backdrop pixels to frame pixels."""
-    return cv2.warpAffine(
-        backdrop_image, np.round(matrix, 5), (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
+def seen(backdrop_image: np.ndarray, zoom: float, offset: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The frame's view of the backdrop, whose pixel p is seen at `zoom * p + offset`.
+
+    Done in OpenCV's fixed point: its floating-point warp rounds differently with and without fused multiply-add.
+    """
+    x, y = (np.rint((np.arange(n) - o) / zoom * 32).astype(np.int32) for n, o in zip((width, height), offset))
+    whole = np.empty((height, width, 2), np.int16)
+    whole[..., 0], whole[..., 1] = x >> 5, (y >> 5)[:, None]
+    share = ((y & 31)[:, None] * 32 + (x & 31)).astype(np.uint16)
+    return cv2.remap(backdrop_image, whole, share, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)

@@ -17,7 +17,7 @@ FIRST: dict[Split, int] = {"train": 1, "val": 300_001, "test": 600_001}  # video
 class Settings(VideoSettings):
     """What to generate. A video is the same however many others are asked for beside it.
 
-    Rates are per frame; see datasets.md of the documentation for what each stands for.
+    Rates are per frame; docs/video-data.md says what each stands for.
     """
 
     seed: int = Field(default=0, ge=0)

@@ -68,7 +68,7 @@ def half_body(
     for half in (upper, not upper):
         chosen = joints[(is_upper == half) & (annotated > 0)]
         if len(chosen) > 2:
-            extent = chosen.max(0) - chosen.min(0)
-            box = np.concatenate([chosen.mean(0) - extent / 2, np.maximum(extent, 1)])
+            extent = np.maximum(chosen.max(0) - chosen.min(0), 1)
+            box = np.concatenate([chosen.mean(0) - extent / 2, extent])
             return view_of_box(box, height, width, enlarge=1.5)
     return view

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from posescale.data.camera import named_seed
 from posescale.data.prepared import Split
 from posescale.data.video.augment import Augmentation
-from posescale.data.video.crops import MEAN, STD, affine, inverse, transform, view_of_box
+from posescale.data.video.crops import affine, inverse, normalised, transform, view_of_box
 from posescale.data.video.images import FrameReader
 from posescale.data.video.prepared import VideoData
 from posescale.data.video.skeletons import UNKNOWN
@@ -163,15 +163,11 @@ class VideoClips(Dataset):
     def _clip(self, index: int, matrix: np.ndarray) -> np.ndarray:
         video, _ = self.data.frame(int(self.frame[index]))
         places = self.window(index)
-        clip = np.empty((self.frames, 3, self.height, self.width), dtype=np.float32)
         crops: dict[int, np.ndarray] = {}
-        for n, place in enumerate(places):
-            if place not in crops:
-                image = self._images(video.frames[place].file)
-                crop = cv2.warpAffine(image, matrix, (self.width, self.height), flags=cv2.INTER_LINEAR)
-                crops[place] = ((crop.astype(np.float32) * (1 / 255) - MEAN) / STD).transpose(2, 0, 1)
-            clip[n] = crops[place]
-        return clip
+        for place in set(places):
+            image = self._images(video.frames[place].file)
+            crops[place] = cv2.warpAffine(image, matrix, (self.width, self.height), flags=cv2.INTER_LINEAR)
+        return normalised(np.stack([crops[place] for place in places]))
 
 
 def _person(row: np.void, joints: int) -> dict[str, Any]:

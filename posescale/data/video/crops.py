@@ -74,3 +74,11 @@ def transform(points: ArrayLike, matrix: ArrayLike) -> Array:
     """Points `(..., K, 2)` through matrices `(..., 2, 3)`."""
     points, matrix = np.asarray(points, dtype=np.float64), np.asarray(matrix, dtype=np.float64)
     return points @ np.swapaxes(matrix[..., :2], -1, -2) + np.swapaxes(matrix[..., 2:], -1, -2)
+
+
+def normalised(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """RGB crops `(T, H, W, 3)` uint8 to ImageNet-normalised `(T, 3, H, W)` float32."""
+    channels = np.ascontiguousarray(crops.transpose(0, 3, 1, 2)).astype(np.float32)
+    channels *= (1 / (255 * STD))[:, None, None]
+    channels -= (MEAN / STD)[:, None, None]
+    return channels

@@ -100,7 +100,7 @@ def read_file(
         DataError: the file is damaged or contradicts itself or the images; names file, entry and reason.
     """
     raw = read_json(path, RawFile)
-    slots = _slots(raw, path, skeleton)
+    slots = slots_of(raw, path, skeleton)
     people: dict[int, list[tuple[int, RawPerson]]] = {}
     for n, person in enumerate(raw.annotations):
         people.setdefault(person.image_id, []).append((n, person))
@@ -185,8 +185,12 @@ def with_states(
     return VideoPart(part.video, people, part.detections)
 
 
-def _slots(raw: RawFile, path: Path, skeleton: Skeleton) -> list[int]:
-    """Slot of each of the skeleton's joints in the file's keypoints."""
+def slots_of(raw: RawFile, path: Path, skeleton: Skeleton) -> list[int]:
+    """Slot of each of the skeleton's joints in the file's keypoints, by name.
+
+    Raises:
+        DataError: a joint is not in the file's category, or a person's keypoints are not as many as it says.
+    """
     if len(raw.categories) != 1:
         raise DataError(f"{path}: {len(raw.categories)} categories, expected the one of persons")
     names = ["neck" if name == "head_bottom" else name for name in raw.categories[0].keypoints]

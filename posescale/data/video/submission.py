@@ -13,7 +13,7 @@ import numpy as np
 from posescale.data.folders import replaced_folder
 from posescale.data.prepared import Split
 from posescale.data.video.files import read_json
-from posescale.data.video.posetrack18 import RawFile
+from posescale.data.video.posetrack18 import RawFile, slots_of
 from posescale.data.video.prepared import Frame, Video, VideoData
 from posescale.data.video.skeletons import COCO_EDGES, COCO_SLOTS, POSETRACK, SLOT_OF_JOINT, STATES
 from posescale.errors import DataError
@@ -57,7 +57,7 @@ def write_predictions(
     if not np.isfinite(predictions["scores"][np.isfinite(predictions["joints"]).all(-1)]).all():
         raise DataError("predictions: a joint that is predicted has a score that is NaN or infinite")
     videos = data.videos(split)
-    inside = np.isin(data.video_of_frame[predictions["frame"]], [data.index.videos.index(v) for v in videos])
+    inside = np.isin(predictions["frame"], [v.start + n for v in videos for n in range(len(v.frames))])
     if not inside.all():
         frame = int(predictions["frame"][~inside][0])
         raise DataError(f"predictions: frame {frame} is not in split {split!r}; predict and write one split at a time")
@@ -87,13 +87,16 @@ def read_predictions(folder: Path | str, data: VideoData, split: Split) -> np.nd
     for video in data.videos(split):
         path = Path(folder) / f"{video.name}.json"
         raw = read_json(path, RawFile)
+        slots = slots_of(raw, path, POSETRACK)
         place = {frame.id: video.start + n for n, frame in enumerate(video.frames)}
         for n, person in enumerate(raw.annotations):
-            if person.image_id not in place or person.scores is None or len(person.scores) != len(COCO_SLOTS):
-                raise DataError(f"{path}: annotations[{n}]: an image of {video.name} and 17 scores are needed")
-            points = np.array(person.keypoints).reshape(-1, 3)[list(SLOT_OF_JOINT)]
+            if person.image_id not in place or 3 * len(person.scores or []) != len(person.keypoints):
+                raise DataError(
+                    f"{path}: annotations[{n}]: expected an image of {video.name}, and a score per keypoint"
+                )
+            points = np.array(person.keypoints).reshape(-1, 3)[slots]
             joints = np.where(points[:, 2:] > 0, points[:, :2], np.nan)
-            scores = np.array(person.scores)[list(SLOT_OF_JOINT)]
+            scores = np.array(person.scores)[slots]
             rows.append((place[person.image_id], person.track_id, person.bbox or [0] * 4, joints, scores))
     return np.array(rows, dtype=prediction_dtype())
 

@@ -23,6 +23,7 @@ from platformdirs import user_cache_path
 from posescale.errors import UnavailableError
 
 SOURCE = Path(__file__).with_name("scan.c")
+_SOURCES = (SOURCE, SOURCE.with_name("elementary.h"))
 _COMMON = [
     "-std=c99",
     "-O3",
@@ -53,7 +54,8 @@ def library(double: bool) -> ctypes.CDLL:
     """
     compiler = _compiler()
     defines = ["-DPOSESCALE_DOUBLE"] if double else []
-    key = _digest(SOURCE.read_bytes(), repr((compiler, defines, _COMMON, _VARIANTS, _machine())).encode())[:16]
+    how = repr((compiler, defines, _COMMON, _VARIANTS, _machine()))
+    key = _digest(*(path.read_bytes() for path in _SOURCES), how.encode())[:16]
     path = _folder() / f"scan-{'f64' if double else 'f32'}-{key}.so"
     if not _intact(path):
         _build(compiler, defines, path)

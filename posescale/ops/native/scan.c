@@ -9,27 +9,33 @@
 
    Lanes are channels: every inner loop runs over LANES neighbouring channels, which the compiler turns into vector
    instructions. Steps are taken in chunks of STEPS: a chunk's rows are loaded into tiles, softplus is applied to the
-   whole tile, then the recurrence runs from the tiles. The backward pass recomputes a chunk from its saved first
-   state. Tensors are addressed by strides, so no permuted, transposed or contiguous copy is ever made.
+   whole tile, then the recurrence runs from the tiles, GROUP states at a time: these stay in registers from the
+   chunk's first step to its last. The backward pass recomputes a chunk from its saved first state. Tensors are
+   addressed by strides, so no permuted, transposed or contiguous copy is ever made.
 
    A task is a range of channels, and each sum is taken in one fixed order, so results do not depend on the threads. */
 
-#include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "elementary.h"
+
 #define LANES 16
 #define STEPS 16
-#define LOG2E 1.4426950408889634
-#define LN2 0.6931471805599453
-#define SOFTPLUS_IDENTITY 20 /* softplus(v) = v above, as in PyTorch and in the published kernel */
+#define GROUP 4
+#define MAX_WIDTH 4
 #define FOR_LANES _Pragma("omp simd") for (int i = 0; i < LANES; i++)
-
-#ifdef POSESCALE_DOUBLE
-typedef double real;
+#ifdef __GNUC__
+#define PREFETCH(p) __builtin_prefetch(p)
 #else
-typedef float real;
+#define PREFETCH(p) ((void)(p))
+#endif
+#define FOR_GROUP _Pragma("GCC unroll 4") for (int m = 0; m < group; m++)
+
+#ifdef __GNUC__
+#define SPECIALISED static inline __attribute__((always_inline)) /* constant arguments make each call its own loop */
+#else
+#define SPECIALISED static inline
 #endif
 
 /* A tensor addressed by batch entry, direction (or source), token and channel (or state, or rank). */
@@ -61,73 +67,19 @@ typedef struct {
     real *partial;          /* (tasks along channels, B, L, R + 2N): scratch, reused by each direction */
 } Gradients;
 
-/* ---- elementary functions -------------------------------------------------------------------------------------- */
-
-#ifdef POSESCALE_DOUBLE
-
-static inline real power2(real x) { return exp2(x); }
-static inline real softplus(real v) { return v > SOFTPLUS_IDENTITY ? v : log1p(exp(v)); }
-static inline real softplus_slope(real v) { return v > SOFTPLUS_IDENTITY ? 1 : 1 / (1 + exp(-v)); }
-
-#else
-
-typedef union {
-    float f;
-    uint32_t u;
-} Bits;
-
-/* 2^f for |f| <= 1/2, error 3e-9. Exactly 1 at 0 and with slope ln 2 there: slow decays amplify any bias near 1. */
-static inline float power2_fraction(float f) {
-    return 1.0f + f * (0.69314718f + f * (0.24022648f + f * (0.055503622f + f * (0.0096185263f +
-           f * (0.0013390162f + f * 0.00015321154f)))));
-}
-
-/* Adding MAGIC rounds to an integer and leaves it in the low bits of the sum. */
-#define MAGIC 12582912.0f
-
-static inline float scaled(float p, float shifted) { /* p 2^n, shifted = MAGIC + n */
-    Bits n, r;
-    n.f = shifted;
-    r.f = p;
-    r.u += n.u << 23;
-    return r.f;
-}
-
-/* 2^x; 0 below 2^-127, infinity from 2^128: at both clamps the fraction is 0. NaN stays NaN. */
-static inline float power2(float x) {
-    float low = x < -127.0f ? -127.0f : x, t = low > 128.0f ? 128.0f : low;
-    float shifted = t + MAGIC;
-    return scaled(power2_fraction(t - (shifted - MAGIC)), shifted);
-}
-
-/* e^-|v| with the reduction split in two parts: the argument's rounding would cost digits where softplus is tiny. */
-static inline float exp_minus_abs(float v) {
-    float x = v < 0 ? v : -v;
-    float t = x < -87.0f ? -87.0f : x;
-    float shifted = t * (float)LOG2E + MAGIC;
-    float n = shifted - MAGIC;
-    float r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
-    return scaled(power2_fraction(r * (float)LOG2E), shifted);
-}
-
-/* max(v, 0) + log1p(z), z = e^-|v|, by log1p(z) = 2 artanh(q), q = z / (2 + z) <= 1/3. */
-static inline float softplus(float v) {
-    float z = exp_minus_abs(v);
-    float q = z / (2.0f + z), w = q * q;
-    float series = 1.0f + w * (1.0f / 3 + w * (1.0f / 5 + w * (1.0f / 7 + w * (1.0f / 9 + w * (1.0f / 11 + w / 13)))));
-    float s = (v > 0 ? v : 0) + 2.0f * q * series;
-    return v <= SOFTPLUS_IDENTITY ? s : v;
-}
-
-static inline float softplus_slope(float v) {
-    float z = exp_minus_abs(v);
-    float s = (v < 0 ? z : 1.0f) / (1.0f + z);
-    return v <= SOFTPLUS_IDENTITY ? s : v > SOFTPLUS_IDENTITY ? 1.0f : v;
-}
-
-#endif
-
 /* ---- tiles: rows of a view, one per step of a chunk ------------------------------------------------------------- */
+
+/* The common sizes as constants: a call of memcpy costs more than a short row. */
+static inline void copy(real *restrict to, const real *restrict from, int64_t count) {
+    if (count == 16)
+        memcpy(to, from, 16 * sizeof(real));
+    else if (count == 8)
+        memcpy(to, from, 8 * sizeof(real));
+    else if (count == 4)
+        memcpy(to, from, 4 * sizeof(real));
+    else
+        memcpy(to, from, (size_t)count * sizeof(real));
+}
 
 /* The first `count` numbers of each step's row; the rest of a tile's row becomes 0. */
 static void load(real *restrict tile, int64_t pitch, View v, int64_t at, const int64_t *token, int steps,
@@ -135,19 +87,26 @@ static void load(real *restrict tile, int64_t pitch, View v, int64_t at, const i
     for (int t = 0; t < steps; t++, tile += pitch) {
         const real *row = v.data + at + token[t] * v.l;
         if (v.c == 1)
-            memcpy(tile, row, (size_t)count * sizeof(real));
+            copy(tile, row, count);
         else
             for (int64_t i = 0; i < count; i++) tile[i] = row[i * v.c];
         for (int64_t i = count; i < pitch; i++) tile[i] = 0;
     }
 }
 
+/* Ask for the rows of the chunk that comes next while this one is worked on: its tokens may lie far apart. */
+static void prefetch(View v, int64_t at, const int64_t *token, int steps) {
+    for (int t = 0; t < steps && v.data; t++) PREFETCH(v.data + at + token[t] * v.l);
+}
+
 static void store(const real *restrict tile, View v, int64_t at, const int64_t *token, int steps, int64_t count,
                   int add) {
     for (int t = 0; t < steps; t++, tile += LANES) {
-        real *row = v.data + at + token[t] * v.l;
-        if (v.c == 1 && !add)
-            memcpy(row, tile, (size_t)count * sizeof(real));
+        real *restrict row = v.data + at + token[t] * v.l;
+        if (v.c == 1 && count == LANES && add)
+            FOR_LANES row[i] += tile[i];
+        else if (v.c == 1 && !add)
+            copy(row, tile, count);
         else
             for (int64_t i = 0; i < count; i++) row[i * v.c] = add ? row[i * v.c] + tile[i] : tile[i];
     }
@@ -166,140 +125,229 @@ static void store_parameter(real *to, const real *restrict from, int64_t lanes, 
 
 /* ---- one block of LANES channels ------------------------------------------------------------------------------- */
 
+typedef struct { /* (STEPS, LANES) each: one block, one chunk */
+    real *x, *dt, *dtx, *y;            /* y: the output, or in the backward pass its gradient */
+    real *slope, *along_dt, *along_dtx; /* d dt / d v; gradients of dt (by the decay, in units of log 2) and of dt x */
+} Tiles;
+
 typedef struct { /* what a block keeps while its task walks along a direction */
     real *A, *W, *bias, *D, *state;             /* A in units of log 2: exp(dt A) = 2^(dt A') */
+    real *reach;                                /* max |A'| over the states */
     real *grad_A, *grad_W, *grad_bias, *grad_D; /* sums of the backward pass */
     int64_t channel, lanes;
+    int bounded; /* no |dt A'| of the chunk leaves the range of power2_bounded */
+    Tiles tile;
 } Block;
 
-typedef struct { /* one chunk: rows shared by the task's blocks, then tiles of one block */
-    int64_t token[STEPS];
-    int steps;
-    real *low, *B, *C;                           /* (STEPS, R), (STEPS, N), (STEPS, N) */
-    real *x, *v, *dt, *y;                        /* (STEPS, LANES) */
-    real *decay, *history;                       /* (STEPS, N, LANES): exp(dt A) and the state after each step */
-    real *slope, *grad_x, *grad_v;               /* (STEPS, LANES) */
-    real *rows;                                  /* (STEPS, R + 2N, LANES): row gradients, not yet summed over lanes */
+typedef struct { /* what the blocks of a task share: one chunk */
+    int64_t token[STEPS], next[STEPS];
+    int steps, ahead;  /* how many tokens this chunk has, and the one that comes next */
+    real *low, *B, *C; /* (STEPS, R), (STEPS, N), (STEPS, N) */
+    real *rows;        /* (STEPS, columns <= 2 GROUP, LANES): gradients of B and C, or of low, not summed over lanes */
 } Chunk;
 
-static void step_sizes(const Scan *s, const Block *k, const Chunk *q) {
-    for (int t = 0; t < q->steps; t++) {
-        real *restrict v = q->v + t * LANES, *restrict dt = q->dt + t * LANES;
-        FOR_LANES v[i] = (s->delta.data ? v[i] : 0) + k->bias[i];
-        for (int64_t r = 0; !s->delta.data && r < s->rank; r++) {
-            const real *restrict w = k->W + r * LANES, low = q->low[t * s->rank + r];
-            FOR_LANES v[i] += low * w[i];
+SPECIALISED real decay(real x, int bounded) { return bounded ? power2_bounded(x) : power2(x); }
+
+/* v of a chunk, in dt's tile, which holds delta if that is given. */
+static void step_inputs(const Scan *s, const Block *k, const Chunk *q) {
+    const int64_t R = s->delta.data ? 0 : s->rank;
+    real *restrict v = k->tile.dt;
+    int64_t r = 0;
+    for (int t = 0; t < q->steps; t++)
+        FOR_LANES v[t * LANES + i] = (s->delta.data ? v[t * LANES + i] : 0) + k->bias[i];
+    for (; r + 4 <= R; r += 4)
+        for (int t = 0; t < q->steps; t++) {
+            const real *restrict W = k->W + r * LANES, *restrict low = q->low + t * R + r;
+            FOR_LANES v[t * LANES + i] += (low[0] * W[i] + low[1] * W[i + LANES]) +
+                                          (low[2] * W[i + 2 * LANES] + low[3] * W[i + 3 * LANES]);
         }
-        if (s->softplus)
-            FOR_LANES dt[i] = softplus(v[i]);
-        else
-            FOR_LANES dt[i] = v[i];
-    }
+    for (; r < R; r++)
+        for (int t = 0; t < q->steps; t++) FOR_LANES v[t * LANES + i] += q->low[t * R + r] * k->W[r * LANES + i];
 }
 
-static void load_block(const Scan *s, const Block *k, const Chunk *q, int64_t b, int64_t direction) {
+/* dt, dt x and, if wanted, the slope of dt. One function a loop: a step's whole chain would be too long to overlap. */
+static void step_sizes(const Scan *s, Block *k, const Chunk *q, int slopes) {
+    real *restrict dt = k->tile.dt, *restrict dtx = k->tile.dtx, *restrict slope = k->tile.slope;
+    const real *restrict x = k->tile.x;
+    const int count = q->steps * LANES;
+    real z[STEPS * LANES], peak[LANES] = {0};
+    step_inputs(s, k, q);
+    if (s->softplus) {
+        for (int j = 0; j < count; j++) z[j] = exp_minus_abs(dt[j]);
+        for (int j = 0; slopes && j < count; j++) slope[j] = softplus_slope(dt[j], z[j]);
+        for (int j = 0; j < count; j++) dt[j] = softplus(dt[j], z[j]);
+    } else if (slopes) {
+        for (int j = 0; j < count; j++) slope[j] = 1;
+    }
+    for (int t = 0; t < q->steps; t++) FOR_LANES {
+        const real size = absolute(dt[t * LANES + i]);
+        dtx[t * LANES + i] = dt[t * LANES + i] * x[t * LANES + i];
+        peak[i] = size > peak[i] ? size : peak[i];
+    }
+    k->bounded = 1;
+    for (int i = 0; i < LANES; i++) k->bounded &= peak[i] * k->reach[i] <= POWER2_RANGE;
+}
+
+static void load_block(const Scan *s, Block *k, const Chunk *q, int64_t b, int64_t direction, int slopes) {
     const View x = s->x, delta = s->delta;
     const int64_t c = k->channel, at = b * delta.b + direction * delta.k + c * delta.c;
-    load(q->x, LANES, x, b * x.b + s->source[direction] * x.k + c * x.c, q->token, q->steps, k->lanes);
-    if (delta.data) load(q->v, LANES, delta, at, q->token, q->steps, k->lanes);
-    step_sizes(s, k, q);
+    const int64_t x_at = b * x.b + s->source[direction] * x.k + c * x.c;
+    load(k->tile.x, LANES, x, x_at, q->token, q->steps, k->lanes);
+    prefetch(x, x_at, q->next, q->ahead);
+    if (delta.data) load(k->tile.dt, LANES, delta, at, q->token, q->steps, k->lanes);
+    step_sizes(s, k, q, slopes);
 }
 
-/* The recurrence over one chunk. State n of all lanes at once; four states per pass keep the output in registers. */
-static void forward_chunk(int64_t N, int steps, const Chunk *q, const Block *k) {
-    for (int t = 0; t < steps; t++) {
-        const real *restrict dt = q->dt + t * LANES, *restrict x = q->x + t * LANES, *restrict A = k->A;
-        const real *restrict B = q->B + t * N, *restrict C = q->C + t * N, *restrict D = k->D;
-        real *restrict y = q->y + t * LANES, *restrict h = k->state;
-        int64_t n = 0;
-        FOR_LANES y[i] = D[i] * x[i];
-#define STATE(m)                                                                                          \
-    const real h##m = power2(dt[i] * A[(n + m) * LANES + i]) * h[(n + m) * LANES + i] + dtx * B[n + m]; \
-    h[(n + m) * LANES + i] = h##m;
-        for (; n + 4 <= N; n += 4) FOR_LANES {
-            const real dtx = dt[i] * x[i];
-            STATE(0) STATE(1) STATE(2) STATE(3)
-            y[i] += (h0 * C[n] + h1 * C[n + 1]) + (h2 * C[n + 2] + h3 * C[n + 3]);
-        }
-        for (; n < N; n++) FOR_LANES {
-            const real dtx = dt[i] * x[i];
-            STATE(0)
-            y[i] += h0 * C[n];
-        }
-#undef STATE
-    }
-}
-
-/* As forward_chunk, but keeps every decay and state instead of the output. */
-static void recompute_chunk(int64_t N, int steps, const Chunk *q, const Block *k, const real *restrict first) {
-    const real *restrict A = k->A;
-    for (int t = 0; t < steps; t++) {
-        const real *restrict dt = q->dt + t * LANES, *restrict x = q->x + t * LANES, *restrict B = q->B + t * N;
-        const real *before = t ? q->history + (t - 1) * N * LANES : first;
-        real *restrict decay = q->decay + t * N * LANES, *restrict h = q->history + t * N * LANES;
-        for (int64_t n = 0; n < N; n++) FOR_LANES {
-            const int64_t j = n * LANES + i;
-            decay[j] = power2(dt[i] * A[j]);
-            h[j] = decay[j] * before[j] + dt[i] * x[i] * B[n];
-        }
-    }
-}
-
-/* The adjoint of one chunk, last step first. k->state is the gradient that reaches the state from later steps. */
-static void backward_chunk(int64_t N, int64_t R, int steps, const Chunk *q, const Block *k, const real *first) {
-    const int64_t row = R + 2 * N;
-    for (int t = steps - 1; t >= 0; t--) {
-        const real *restrict dt = q->dt + t * LANES, *restrict x = q->x + t * LANES, *restrict dy = q->y + t * LANES;
-        const real *restrict B = q->B + t * N, *restrict C = q->C + t * N, *restrict A = k->A, *restrict D = k->D;
-        const real *restrict decay = q->decay + t * N * LANES, *restrict after = q->history + t * N * LANES;
-        const real *restrict before = t ? q->history + (t - 1) * N * LANES : first;
-        real *restrict g = k->state, *restrict grad_A = k->grad_A;
-        real *restrict grad_B = q->rows + (t * row + R) * LANES, *restrict grad_C = grad_B + N * LANES;
-        real along_dt[LANES] = {0}, along_dtx[LANES] = {0};
-        int64_t n = 0;
-#define STATE(m)                                                                                   \
-    const int64_t j##m = (n + m) * LANES + i;                                                      \
-    const real g##m = g[j##m] + dy[i] * C[n + m], e##m = g##m * decay[j##m], w##m = e##m * before[j##m]; \
-    grad_C[j##m] += dy[i] * after[j##m];                                                           \
-    grad_B[j##m] += g##m * dtx;                                                                    \
-    grad_A[j##m] += w##m * dt[i];                                                                  \
-    g[j##m] = e##m;
-        for (; n + 4 <= N; n += 4) FOR_LANES {
-            const real dtx = dt[i] * x[i];
-            STATE(0) STATE(1) STATE(2) STATE(3)
-            along_dtx[i] += (g0 * B[n] + g1 * B[n + 1]) + (g2 * B[n + 2] + g3 * B[n + 3]);
-            along_dt[i] += (w0 * A[j0] + w1 * A[j1]) + (w2 * A[j2] + w3 * A[j3]);
-        }
-        for (; n < N; n++) FOR_LANES {
-            const real dtx = dt[i] * x[i];
-            STATE(0)
-            along_dtx[i] += g0 * B[n];
-            along_dt[i] += w0 * A[j0];
-        }
-#undef STATE
-        real *restrict grad_x = q->grad_x + t * LANES, *restrict grad_v = q->grad_v + t * LANES;
-        const real *restrict slope = q->slope + t * LANES;
+/* The recurrence over one chunk for `group` states from n on; adds to the outputs. */
+SPECIALISED void forward_group(int64_t N, int64_t n, const int group, const int bounded, const Chunk *q,
+                               const Block *k) {
+    real h[GROUP][LANES], A[GROUP][LANES];
+    memcpy(h, k->state + n * LANES, (size_t)group * LANES * sizeof(real));
+    memcpy(A, k->A + n * LANES, (size_t)group * LANES * sizeof(real));
+    for (int t = 0; t < q->steps; t++) {
+        const real *restrict dt = k->tile.dt + t * LANES, *restrict dtx = k->tile.dtx + t * LANES;
+        const real *restrict B = q->B + t * N + n, *restrict C = q->C + t * N + n;
+        real *restrict y = k->tile.y + t * LANES;
         FOR_LANES {
-            grad_x[i] = along_dtx[i] * dt[i] + D[i] * dy[i];
-            grad_v[i] = (along_dt[i] * (real)LN2 + along_dtx[i] * x[i]) * slope[i];
+            real sum = y[i];
+            FOR_GROUP {
+                h[m][i] = decay(dt[i] * A[m][i], bounded) * h[m][i] + dtx[i] * B[m];
+                sum += h[m][i] * C[m];
+            }
+            y[i] = sum;
+        }
+    }
+    memcpy(k->state + n * LANES, h, (size_t)group * LANES * sizeof(real));
+}
+
+SPECIALISED void forward_states(int64_t N, const int bounded, const Chunk *q, const Block *k) {
+    int64_t n = 0;
+    for (; n + GROUP <= N; n += GROUP) forward_group(N, n, GROUP, bounded, q, k);
+    for (; n < N; n++) forward_group(N, n, 1, bounded, q, k);
+}
+
+static void forward_chunk(int64_t N, const Chunk *q, const Block *k) {
+    for (int t = 0; t < q->steps; t++)
+        FOR_LANES k->tile.y[t * LANES + i] = k->D[i] * k->tile.x[t * LANES + i];
+    if (k->bounded)
+        forward_states(N, 1, q, k);
+    else
+        forward_states(N, 0, q, k);
+}
+
+/* The decays of a chunk for `group` states from n on, and the states before and after each step. */
+SPECIALISED void recompute_group(int64_t N, int64_t n, const int group, const int bounded, const Chunk *q,
+                                 const Block *k, const real *saved, real *restrict decays, real *restrict states) {
+    real h[GROUP][LANES], A[GROUP][LANES];
+    memcpy(h, saved + n * LANES, (size_t)group * LANES * sizeof(real));
+    memcpy(A, k->A + n * LANES, (size_t)group * LANES * sizeof(real));
+    memcpy(states, h, (size_t)group * LANES * sizeof(real));
+    for (int t = 0; t < q->steps; t++) {
+        const real *restrict dt = k->tile.dt + t * LANES, *restrict dtx = k->tile.dtx + t * LANES;
+        const real *restrict B = q->B + t * N + n;
+        FOR_LANES FOR_GROUP {
+            const int j = m * LANES + i;
+            const real a = decay(dt[i] * A[m][i], bounded);
+            h[m][i] = a * h[m][i] + dtx[i] * B[m];
+            decays[t * GROUP * LANES + j] = a;
+            states[(t + 1) * GROUP * LANES + j] = h[m][i];
+        }
+    }
+}
+
+/* The adjoint of one chunk for `group` states from n on, last step first. k->state is the gradient that reaches the
+   state from later steps; rows receive (or, unless first, gain) the gradients of B, then of C. */
+SPECIALISED void backward_group(int64_t N, int64_t n, const int group, const Chunk *q, const Block *k,
+                                const real *restrict decays, const real *restrict states, const int first) {
+    real g[GROUP][LANES], A[GROUP][LANES], grad_A[GROUP][LANES];
+    memcpy(g, k->state + n * LANES, (size_t)group * LANES * sizeof(real));
+    memcpy(A, k->A + n * LANES, (size_t)group * LANES * sizeof(real));
+    memcpy(grad_A, k->grad_A + n * LANES, (size_t)group * LANES * sizeof(real));
+    for (int t = q->steps - 1; t >= 0; t--) {
+        const real *restrict dt = k->tile.dt + t * LANES, *restrict dtx = k->tile.dtx + t * LANES;
+        const real *restrict dy = k->tile.y + t * LANES;
+        const real *restrict B = q->B + t * N + n, *restrict C = q->C + t * N + n;
+        const real *restrict a = decays + t * GROUP * LANES, *restrict before = states + t * GROUP * LANES;
+        const real *restrict after = before + GROUP * LANES;
+        real *restrict along_dt = k->tile.along_dt + t * LANES, *restrict along_dtx = k->tile.along_dtx + t * LANES;
+        real *restrict rows = q->rows + t * 2 * group * LANES;
+        FOR_LANES {
+            real by_dt = along_dt[i], by_dtx = along_dtx[i];
+            FOR_GROUP {
+                const int j = m * LANES + i, l = (group + m) * LANES + i;
+                const real here = g[m][i] + dy[i] * C[m], e = here * a[j], w = e * before[j];
+                rows[j] = (first ? 0 : rows[j]) + here * dtx[i];
+                rows[l] = (first ? 0 : rows[l]) + dy[i] * after[j];
+                grad_A[m][i] += w * dt[i];
+                by_dtx += here * B[m];
+                by_dt += w * A[m][i];
+                g[m][i] = e;
+            }
+            along_dt[i] = by_dt, along_dtx[i] = by_dtx;
+        }
+    }
+    memcpy(k->state + n * LANES, g, (size_t)group * LANES * sizeof(real));
+    memcpy(k->grad_A + n * LANES, grad_A, (size_t)group * LANES * sizeof(real));
+}
+
+/* `group` states of every block of a task. */
+SPECIALISED void backward_states(int64_t N, int64_t n, const int group, const Chunk *q, const Block *blocks,
+                                 int64_t count, real *const *saved) {
+    real decays[STEPS * GROUP * LANES], states[(STEPS + 1) * GROUP * LANES];
+    for (int64_t j = 0; j < count; j++) {
+        if (blocks[j].bounded)
+            recompute_group(N, n, group, 1, q, blocks + j, saved[j], decays, states);
+        else
+            recompute_group(N, n, group, 0, q, blocks + j, saved[j], decays, states);
+        if (j)
+            backward_group(N, n, group, q, blocks + j, decays, states, 0);
+        else
+            backward_group(N, n, group, q, blocks + j, decays, states, 1);
+    }
+}
+
+/* From the gradients of dt and dt x to those of x (in dtx's tile) and of v (in along_dt's). */
+static void backward_steps(const Chunk *q, const Block *k) {
+    for (int t = 0; t < q->steps; t++) {
+        const real *restrict dt = k->tile.dt + t * LANES, *restrict x = k->tile.x + t * LANES;
+        const real *restrict dy = k->tile.y + t * LANES, *restrict slope = k->tile.slope + t * LANES;
+        const real *restrict by_dtx = k->tile.along_dtx + t * LANES;
+        real *restrict grad_x = k->tile.dtx + t * LANES, *restrict grad_v = k->tile.along_dt + t * LANES;
+        FOR_LANES {
+            grad_x[i] = by_dtx[i] * dt[i] + k->D[i] * dy[i];
+            grad_v[i] = (grad_v[i] * (real)LN2 + by_dtx[i] * x[i]) * slope[i];
             k->grad_D[i] += x[i] * dy[i];
             k->grad_bias[i] += grad_v[i];
         }
     }
 }
 
-/* The adjoint of v = bias + W low. */
-static void backward_low_rank(int64_t N, int64_t R, const Chunk *q, const Block *k) {
-    for (int t = 0; t < q->steps; t++)
-        for (int64_t r = 0; r < R; r++) {
-            const real *restrict grad_v = q->grad_v + t * LANES, *restrict W = k->W + r * LANES;
-            real *restrict rows = q->rows + (t * (R + 2 * N) + r) * LANES, *restrict grad_W = k->grad_W + r * LANES;
-            const real low = q->low[t * R + r];
+/* The adjoint of v = bias + W low for `columns` columns of low from r on. */
+static void backward_low(int64_t R, int64_t r, int columns, const Chunk *q, const Block *k, int first) {
+    for (int j = 0; j < columns; j++) {
+        const real *restrict W = k->W + (r + j) * LANES;
+        real sum[LANES] = {0};
+        for (int t = 0; t < q->steps; t++) {
+            const real *restrict grad_v = k->tile.along_dt + t * LANES;
+            real *restrict rows = q->rows + (t * columns + j) * LANES;
+            const real low = q->low[t * R + r + j];
             FOR_LANES {
-                rows[i] += grad_v[i] * W[i];
-                grad_W[i] += grad_v[i] * low;
+                rows[i] = (first ? 0 : rows[i]) + grad_v[i] * W[i];
+                sum[i] += grad_v[i] * low;
             }
         }
+        FOR_LANES k->grad_W[(r + j) * LANES + i] += sum[i];
+    }
+}
+
+/* Sum each of `count` rows over the lanes. */
+static void sum_lanes(const real *restrict rows, int count, real *restrict sums) {
+    real eight[STEPS * 2 * GROUP * 8], four[STEPS * 2 * GROUP * 4];
+    for (int j = 0; j < count; j++)
+        for (int i = 0; i < 8; i++) eight[j * 8 + i] = rows[j * LANES + i] + rows[j * LANES + 8 + i];
+    for (int j = 0; j < count; j++)
+        for (int i = 0; i < 4; i++) four[j * 4 + i] = eight[j * 8 + i] + eight[j * 8 + 4 + i];
+    for (int j = 0; j < count; j++) sums[j] = (four[j * 4] + four[j * 4 + 2]) + (four[j * 4 + 1] + four[j * 4 + 3]);
 }
 
 /* ---- memory of one task ---------------------------------------------------------------------------------------- */
@@ -319,19 +367,21 @@ static int64_t lay_out(const Scan *s, int backward, Arena arena, Block *blocks, 
     const int64_t N = s->states, R = s->rank, tile = STEPS * LANES;
     for (int64_t j = 0; j < s->width; j++) {
         Block *k = blocks + j;
+        Tiles *tiles = &k->tile;
         k->A = take(&arena, N * LANES), k->W = take(&arena, R * LANES), k->state = take(&arena, N * LANES);
-        k->bias = take(&arena, LANES), k->D = take(&arena, LANES);
+        k->bias = take(&arena, LANES), k->D = take(&arena, LANES), k->reach = take(&arena, LANES);
+        *tiles = blocks->tile;
+        if (j && !backward) continue; /* blocks that come one after the other share their tiles */
+        tiles->x = take(&arena, tile), tiles->dt = take(&arena, tile);
+        tiles->dtx = take(&arena, tile), tiles->y = take(&arena, tile);
         if (!backward) continue;
+        tiles->slope = take(&arena, tile);
+        tiles->along_dt = take(&arena, tile), tiles->along_dtx = take(&arena, tile);
         k->grad_A = take(&arena, N * LANES), k->grad_W = take(&arena, R * LANES);
         k->grad_bias = take(&arena, LANES), k->grad_D = take(&arena, LANES);
     }
     q->low = take(&arena, STEPS * R), q->B = take(&arena, STEPS * N), q->C = take(&arena, STEPS * N);
-    q->x = take(&arena, tile), q->v = take(&arena, tile), q->dt = take(&arena, tile), q->y = take(&arena, tile);
-    if (backward) {
-        q->slope = take(&arena, tile), q->grad_x = take(&arena, tile), q->grad_v = take(&arena, tile);
-        q->decay = take(&arena, N * tile), q->history = take(&arena, N * tile);
-        q->rows = take(&arena, (R + 2 * N) * tile);
-    }
+    q->rows = backward ? take(&arena, 2 * GROUP * tile) : NULL;
     return arena.used;
 }
 
@@ -362,19 +412,37 @@ static int64_t begin_direction(const Scan *s, int64_t k, int64_t group, Block *b
         load_parameter(block->W, s->W ? s->W + at * R : NULL, block->lanes, R, 1);
         load_parameter(block->bias, s->bias ? s->bias + at : NULL, block->lanes, 1, 1);
         load_parameter(block->D, s->D ? s->D + at : NULL, block->lanes, 1, 1);
+        for (int64_t i = 0; i < LANES; i++) block->reach[i] = 0;
+        for (int64_t i = 0; i < N * LANES; i++) {
+            const real size = absolute(block->A[i]);
+            if (size > block->reach[i % LANES]) block->reach[i % LANES] = size;
+        }
         clear(block->state, N * LANES);
     }
     return count;
 }
 
+/* The tokens that a chunk visits, none for one that does not exist; their number. */
+static int visit(const Scan *s, int64_t k, int64_t chunk, int64_t *token) {
+    const int64_t start = chunk * STEPS;
+    const int steps = start < 0 || start > s->length ? 0 : (int)least(STEPS, s->length - start);
+    for (int t = 0; t < steps; t++) token[t] = s->order ? s->order[k * s->length + start + t] : start + t;
+    return steps;
+}
+
 /* Load what the blocks of a task share: which tokens the chunk visits, and their rows of low, B and C. */
-static void load_chunk(const Scan *s, Chunk *q, int64_t b, int64_t k, int64_t chunk) {
-    const int64_t start = chunk * STEPS, N = s->states;
-    q->steps = (int)least(STEPS, s->length - start);
-    for (int t = 0; t < q->steps; t++) q->token[t] = s->order ? s->order[k * s->length + start + t] : start + t;
-    if (s->low.data) load(q->low, s->rank, s->low, b * s->low.b + k * s->low.k, q->token, q->steps, s->rank);
-    load(q->B, N, s->B, b * s->B.b + k * s->B.k, q->token, q->steps, N);
-    load(q->C, N, s->C, b * s->C.b + k * s->C.k, q->token, q->steps, N);
+static void load_chunk(const Scan *s, Chunk *q, int64_t b, int64_t k, int64_t chunk, int64_t next) {
+    const View parts[] = {s->low, s->B, s->C};
+    real *const tiles[] = {q->low, q->B, q->C};
+    const int64_t sizes[] = {s->rank, s->states, s->states};
+    q->steps = visit(s, k, chunk, q->token);
+    q->ahead = visit(s, k, next, q->next);
+    for (int part = 0; part < 3; part++) {
+        const int64_t at = b * parts[part].b + k * parts[part].k;
+        if (!parts[part].data) continue;
+        load(tiles[part], sizes[part], parts[part], at, q->token, q->steps, sizes[part]);
+        prefetch(parts[part], at, q->next, q->ahead);
+    }
 }
 
 static real *saved_state(const Scan *s, int64_t b, int64_t k, int64_t chunk, int64_t channel) {
@@ -387,46 +455,62 @@ static void forward_task(const Scan *s, Block *blocks, Chunk *q, int64_t b, int6
     for (int64_t k = 0; k < s->directions; k++) {
         const int64_t count = begin_direction(s, k, group, blocks);
         for (int64_t chunk = 0; chunk * STEPS < s->length; chunk++) {
-            load_chunk(s, q, b, k, chunk);
-            for (const Block *block = blocks; block < blocks + count; block++) {
+            load_chunk(s, q, b, k, chunk, chunk + 1);
+            for (Block *block = blocks; block < blocks + count; block++) {
                 const int64_t at = b * s->y.b + k * s->y.k + block->channel * s->y.c;
                 if (s->saved)
                     memcpy(saved_state(s, b, k, chunk, block->channel), block->state, (size_t)N * LANES * sizeof(real));
-                load_block(s, block, q, b, k);
-                forward_chunk(N, q->steps, q, block);
-                store(q->y, s->y, at, q->token, q->steps, block->lanes, s->merge && k > 0);
+                load_block(s, block, q, b, k, 0);
+                prefetch(s->y, at, q->next, q->ahead);
+                forward_chunk(N, q, block);
+                store(block->tile.y, s->y, at, q->token, q->steps, block->lanes, s->merge && k > 0);
             }
         }
     }
 }
 
-static void backward_block(const Scan *s, const Gradients *g, const Block *block, const Chunk *q, int64_t b, int64_t k,
-                           const real *first) {
-    const int64_t c = block->channel, N = s->states, R = s->rank;
-    load_block(s, block, q, b, k);
-    load(q->y, LANES, g->y, b * g->y.b + k * g->y.k + c * g->y.c, q->token, q->steps, block->lanes);
-    for (int t = 0; t < q->steps * LANES; t++) q->slope[t] = s->softplus ? softplus_slope(q->v[t]) : 1;
-    recompute_chunk(N, q->steps, q, block, first);
-    backward_chunk(N, R, q->steps, q, block, first);
-    backward_low_rank(N, R, q, block);
-    store(q->grad_x, g->x, b * g->x.b + s->source[k] * g->x.k + c * g->x.c, q->token, q->steps, block->lanes, 1);
-    if (g->delta.data) {
-        const int64_t at = b * g->delta.b + k * g->delta.k + c * g->delta.c;
-        store(q->grad_v, g->delta, at, q->token, q->steps, block->lanes, 0);
+/* One chunk of a backward task; `partial` holds the row gradients of the task's channels, one row per token. */
+static void backward_chunk(const Scan *s, const Gradients *g, Block *blocks, int64_t count, Chunk *q, int64_t b,
+                           int64_t k, int64_t chunk, real *partial) {
+    const int64_t N = s->states, R = s->rank, row = R + 2 * N;
+    real *saved[MAX_WIDTH], sums[STEPS * 2 * GROUP];
+    load_chunk(s, q, b, k, chunk, chunk - 1);
+    for (int64_t j = 0; j < count; j++) {
+        const int64_t at = b * g->y.b + k * g->y.k + blocks[j].channel * g->y.c;
+        saved[j] = saved_state(s, b, k, chunk, blocks[j].channel);
+        load_block(s, blocks + j, q, b, k, 1);
+        load(blocks[j].tile.y, LANES, g->y, at, q->token, q->steps, blocks[j].lanes);
+        prefetch(g->y, at, q->next, q->ahead);
+        clear(blocks[j].tile.along_dt, STEPS * LANES), clear(blocks[j].tile.along_dtx, STEPS * LANES);
     }
-}
-
-/* Sum the row gradients of a chunk over the lanes, and so over the channels of the task. */
-static void sum_lanes(const Scan *s, const Chunk *q, real *partial) {
-    const int64_t row = s->rank + 2 * s->states;
-    for (int t = 0; t < q->steps; t++)
-        for (int64_t j = 0; j < row; j++) {
-            const real *restrict lane = q->rows + (t * row + j) * LANES;
-            real eight[8], four[4];
-            for (int i = 0; i < 8; i++) eight[i] = lane[i] + lane[i + 8];
-            for (int i = 0; i < 4; i++) four[i] = eight[i] + eight[i + 4];
-            partial[q->token[t] * row + j] = (four[0] + four[2]) + (four[1] + four[3]);
+    for (int64_t n = 0; n < N; n += n + GROUP <= N ? GROUP : 1) {
+        const int64_t group = n + GROUP <= N ? GROUP : 1;
+        if (group == GROUP)
+            backward_states(N, n, GROUP, q, blocks, count, saved);
+        else
+            backward_states(N, n, 1, q, blocks, count, saved);
+        sum_lanes(q->rows, q->steps * 2 * (int)group, sums);
+        for (int t = 0; t < q->steps; t++) {
+            real *to = partial + q->token[t] * row + R + n;
+            copy(to, sums + t * 2 * group, group);
+            copy(to + N, sums + t * 2 * group + group, group);
         }
+    }
+    for (int64_t j = 0; j < count; j++) backward_steps(q, blocks + j);
+    for (int64_t r = 0; r < R; r += 2 * GROUP) {
+        const int columns = (int)least(2 * GROUP, R - r);
+        for (int64_t j = 0; j < count; j++) backward_low(R, r, columns, q, blocks + j, !j);
+        sum_lanes(q->rows, q->steps * columns, sums);
+        for (int t = 0; t < q->steps; t++) copy(partial + q->token[t] * row + r, sums + t * columns, columns);
+    }
+    for (int64_t j = 0; j < count; j++) {
+        const Block *block = blocks + j;
+        const int64_t c = block->channel, at = b * g->delta.b + k * g->delta.k + c * g->delta.c;
+        const int64_t x_at = b * g->x.b + s->source[k] * g->x.k + c * g->x.c;
+        store(block->tile.dtx, g->x, x_at, q->token, q->steps, block->lanes, 1);
+        prefetch(g->x, x_at, q->next, q->ahead);
+        if (g->delta.data) store(block->tile.along_dt, g->delta, at, q->token, q->steps, block->lanes, 0);
+    }
 }
 
 static void store_parameters(const Scan *s, const Gradients *g, const Block *block, int64_t slice, int64_t k) {
@@ -449,13 +533,9 @@ static void backward_task(const Scan *s, const Gradients *g, Block *blocks, Chun
     const int64_t end = (slice + 1) * s->batch / s->batch_groups;
     for (int64_t b = slice * s->batch / s->batch_groups; b < end; b++) {
         for (int64_t j = 0; j < count; j++) clear(blocks[j].state, N * LANES);
-        for (int64_t chunk = ceil_div(s->length, STEPS) - 1; chunk >= 0; chunk--) {
-            load_chunk(s, q, b, k, chunk);
-            clear(q->rows, q->steps * row * LANES);
-            for (int64_t j = 0; j < count; j++)
-                backward_block(s, g, blocks + j, q, b, k, saved_state(s, b, k, chunk, blocks[j].channel));
-            sum_lanes(s, q, g->partial + (group * s->batch + b) * s->length * row);
-        }
+        real *partial = g->partial + (group * s->batch + b) * s->length * row;
+        for (int64_t chunk = ceil_div(s->length, STEPS) - 1; chunk >= 0; chunk--)
+            backward_chunk(s, g, blocks, count, q, b, k, chunk, partial);
     }
     for (int64_t j = 0; j < count; j++) store_parameters(s, g, blocks + j, slice, k);
 }
@@ -479,7 +559,6 @@ static void sum_tasks(const Scan *s, const Gradients *g, int64_t k, int64_t b, i
 
 /* ---- entry points ----------------------------------------------------------------------------------------------- */
 
-#define MAX_WIDTH 4
 enum { DONE, NO_MEMORY, BAD_ORDER };
 
 /* Callers check their tables, but a table changed since must not become a stray write. */

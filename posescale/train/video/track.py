@@ -1,75 +1,107 @@
 """Training for pose in video: person crops of T frames, heat maps of the key frame, validation by PCK."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch import nn
+from torch.utils.data import Dataset, default_collate
 
+from posescale.checkpoints import load_checkpoint, read_weights
 from posescale.data.video.augment import Augmentation
 from posescale.data.video.clips import VideoClips
 from posescale.data.video.prepared import VideoData
 from posescale.errors import ConfigError
 from posescale.metrics.video_protocols import video_protocol
-from posescale.recipes import Crops, Recipe
+from posescale.recipes import Crops
 from posescale.train.sampler import EpochBatches
 from posescale.train.track import Track, Watched
 from posescale.train.video import heatmaps
 from posescale.train.video.score import allowed, distances
 
+if TYPE_CHECKING:
+    from posescale.train.run import Run
+
 Batch = dict[str, torch.Tensor]
+
+
+class EpochEntries(EpochBatches):
+    """Batches of (epoch, number): a clip's augmentation depends on both, in whichever process it is read."""
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for numbers in super().__iter__():
+            yield [(self.epoch, number) for number in numbers]
+
+
+class VariedClips(Dataset):
+    """Augmented clips by (epoch, number)."""
+
+    def __init__(self, clips: VideoClips) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, entry: tuple[int, int]) -> dict[str, Any]:
+        """One clip as it looks in that epoch."""
+        epoch, number = entry
+        self.clips.set_epoch(epoch)
+        return self.clips[number]
 
 
 class VideoTrack(Track):
     """Clips `(B, T, 3, H, W)`, heat maps `(B, K, H/4, W/4)` of the key frame; samples are annotated people."""
 
     watched = Watched("val_pck", "%", "higher")
+    collate = staticmethod(default_collate)
 
-    def __init__(
-        self, data_dir: Path | str, frames: int, seed: int, recipe: Recipe, settings: Mapping[str, Any]
-    ) -> None:
-        if recipe.stride is not None:
-            raise ConfigError("recipe: stride is for windows of lifting models; a clip is centred on each key frame")
-        self.data, self.frames, self.seed, self.recipe = VideoData(data_dir), frames, seed, recipe
+    def __init__(self, run: "Run") -> None:
+        recipe = run.recipe
+        if recipe.stride or recipe.batch_frames or recipe.protocol or recipe.flip == "doubling":
+            raise ConfigError(
+                "recipe: stride, batch_frames, protocol and flip=doubling belong to lifting; a video clip is centred "
+                "on each key frame, and mirrored by chance"
+            )
+        self.run, self.data = run, VideoData(run.data)
         self.protocol = video_protocol(self.data.index.protocol)
+        settings = run.component.parameters | dict(run.overrides)
         self.size = settings["height"], settings["width"]
-        crops = recipe.crops or Crops()
-        self.sigma = crops.sigma
-        varied = crops.model_dump(exclude={"sigma"})
-        self._train = self._clips("train", Augmentation(**varied, flip=recipe.flip, seed=seed))
+        self.arguments = {"frames": run.frames, "joints": len(self.data.skeleton.joints)}
+        index = self.data.index
+        self.facts = {
+            "dataset": index.dataset, "protocol": index.protocol, "data_digest": index.digest, "resolution": self.size,
+        }  # fmt: skip
+        self.noted, self.rules = {"protocol": index.protocol}, self.protocol.model_dump()
+        self.crops = recipe.crops or Crops()
+
+    def begin(self, model: nn.Module, start: Path) -> None:
+        """Load the encoder from a ViTPose's file, or the whole model where it has no encoder apart."""
+        if hasattr(model, "start_from"):
+            model.start_from(read_weights(start))
+        else:
+            load_checkpoint(model, start)
 
     def _clips(self, split: str, augmentation: Augmentation | None = None) -> VideoClips:
-        return VideoClips(self.data, split, self.frames, *self.size, augmentation=augmentation)
+        return VideoClips(self.data, split, self.run.frames, *self.size, augmentation=augmentation)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Dataset, protocol, digest, resolution."""
-        index = self.data.index
-        place = {"dataset": index.dataset, "protocol": index.protocol, "data_digest": index.digest}
-        return place | {"resolution": self.size}
+    def training_clips(self, **place: Any) -> tuple[Dataset, EpochBatches]:
+        """Varied crops of the annotated people."""
+        recipe, seed = self.run.sized, self.run.seed
+        varied = self.crops.model_dump(exclude={"sigma"}) | {"flip": recipe.flip, "seed": seed}
+        clips = self._clips("train", Augmentation(**varied))
+        steps = recipe.steps_per_epoch and recipe.steps_per_epoch * recipe.accumulate
+        return VariedClips(clips), EpochEntries(len(clips), recipe.batch, seed, steps, **place)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """T and K."""
-        return {"frames": self.frames, "joints": len(self.data.skeleton.joints)}
+    def validation_clips(self) -> Dataset | None:
+        """The boxes as they are."""
+        return self._clips("val") if self.data.videos("val") else None
 
-    def loaders(self, epoch: int) -> tuple[DataLoader, DataLoader]:
-        """Varied crops to train on, the boxes as they are to validate on."""
-        batches = EpochBatches.of(self.recipe, len(self._train), self.seed, epoch)
-        return (
-            DataLoader(self._train, batch_sampler=batches, collate_fn=default_collate),
-            DataLoader(self._clips("val"), batch_size=self.recipe.batch, collate_fn=default_collate),
-        )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Other crops of the same people."""
-        self._train.set_epoch(epoch)
-
-    def training(self, batch: Batch, epoch: int, step: int) -> tuple[torch.Tensor, Any]:
+    def training(self, batch: Batch) -> tuple[torch.Tensor, Any]:
         """Clips, with maps and weights of their joints."""
         height, width = (side // heatmaps.STRIDE for side in self.size)
-        return batch["clip"], heatmaps.targets(batch["joints"], batch["annotated"], height, width, self.sigma)
+        maps = heatmaps.targets(batch["joints"], batch["annotated"], height, width, self.crops.sigma)
+        return batch["clip"], maps
 
     def validation(self, batch: Batch) -> tuple[torch.Tensor, Any]:
         """Clips, and all that is known of their people."""
@@ -80,7 +112,7 @@ class VideoTrack(Track):
         return heatmaps.loss(pred, *target)
 
     def judge(self, pred: torch.Tensor, target: Batch) -> torch.Tensor:
-        """100 for each annotated joint found within the data's threshold, 0 for the others."""
+        """100 for each annotated joint found within the protocol's distance, 0 for the others."""
         joints, _ = heatmaps.decode(pred.float())
         hits = distances(joints, target) <= allowed(self.protocol, self.data.skeleton, target)[:, None]
         return 100.0 * hits[target["image_annotated"] > 0].double()

@@ -1,0 +1,91 @@
+/* 2^x, softplus and its slope for scan.c: branch-free, so that a loop over lanes becomes vector instructions.
+
+   NaN stays NaN. `real` is float, or double with POSESCALE_DOUBLE, where the C library is exact enough and fast does
+   not matter. */
+
+#ifndef POSESCALE_ELEMENTARY_H
+#define POSESCALE_ELEMENTARY_H
+
+#include <math.h>
+#include <stdint.h>
+
+#define LOG2E 1.4426950408889634
+#define LN2 0.6931471805599453
+#define SOFTPLUS_IDENTITY 20
+#define POWER2_RANGE 126     /* |x| up to which power2_bounded(x) is 2^x */
+
+#ifdef POSESCALE_DOUBLE
+
+typedef double real;
+
+static inline real power2(real x) { return exp2(x); }
+static inline real power2_bounded(real x) { return exp2(x); }
+static inline real absolute(real x) { return fabs(x); }
+static inline real exp_minus_abs(real v) { return exp(-fabs(v)); }
+static inline real log1p_unit(real z) { return log1p(z); }
+
+#else
+
+typedef float real;
+
+static inline real absolute(real x) { return fabsf(x); }
+
+typedef union {
+    float f;
+    uint32_t u;
+} Bits;
+
+/* 2^f for |f| <= 1/2, error 3e-9. Exactly 1 at 0 and with slope ln 2 there: slow decays amplify any bias near 1. */
+static inline float power2_fraction(float f) {
+    return 1.0f + f * (0.69314718f + f * (0.24022648f + f * (0.055503622f + f * (0.0096185263f +
+           f * (0.0013390162f + f * 0.00015321154f)))));
+}
+
+static inline float scaled(float p, float n) { /* p 2^n, n an integer in -127 ... 128 */
+    Bits r;
+    r.f = p;
+    r.u += (uint32_t)(int32_t)n << 23;
+    return r.f;
+}
+
+static inline float power2_bounded(float x) {
+    const float n = rintf(x);
+    return scaled(power2_fraction(x - n), n);
+}
+
+/* 2^x; 0 below 2^-127, infinity from 2^128: at both clamps the fraction is 0. */
+static inline float power2(float x) {
+    float low = x < -127.0f ? -127.0f : x;
+    return power2_bounded(low > 128.0f ? 128.0f : low);
+}
+
+/* e^-|v| with the reduction split in two parts: the argument's rounding would cost digits where softplus is tiny. */
+static inline float exp_minus_abs(float v) {
+    float t = -fabsf(v) < -87.0f ? -87.0f : -fabsf(v);
+    float n = rintf(t * (float)LOG2E);
+    float r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
+    return scaled(power2_fraction(r * (float)LOG2E), n);
+}
+
+/* log(1 + z) for 0 <= z <= 1: z - z^2 q(z), relative error 5e-9 before rounding, so that a tiny z keeps its digits. */
+static inline float log1p_unit(float z) {
+    float q = 0.49999933f + z * (-0.33330511f + z * (0.24958585f + z * (-0.19695387f + z * (0.15355351f +
+              z * (-0.10680474f + z * (0.057663583f + z * (-0.020204098f + z * 0.0033183581f)))))));
+    return z - z * z * q;
+}
+
+#endif
+
+/* max(v, 0) + log1p(z), z = e^-|v|. Above 20 PyTorch and the published kernel take v; in float that is the same. */
+static inline real softplus(real v, real z) {
+    real s = (v > 0 ? v : 0) + log1p_unit(z);
+    return sizeof(real) > sizeof(float) && v > SOFTPLUS_IDENTITY ? v : s;
+}
+
+/* d softplus / d v, given z = e^-|v|. */
+static inline real softplus_slope(real v, real z) {
+    real share = z / (1 + z), s = v < 0 ? share : 1 - share;
+    return sizeof(real) > sizeof(float) && v > SOFTPLUS_IDENTITY ? 1 : s;
+}
+
+#endif
