@@ -147,17 +147,16 @@ class SS2D(nn.Module):
         """
         batch, frames, joints, width = h.shape
         sources = [self.add_limbs(h), h] if self.limbs else [h]
-        index = (0, 1, 0, 1) if self.limbs else (0, 0, 0, 0)
         u = torch.stack(sources, dim=1).reshape(batch, len(sources), frames * joints, width)
         y = multi_scan(
             u,
-            self.project(u, index),
+            self.project(h).flatten(1, 2),
             self.dt_projs_weight,
             self.dt_projs_bias,
             -self.A_logs.exp(),
             self.Ds,
             scan_orders(self.scan, frames, joints, like=h),
-            index,
+            (0, 1, 0, 1) if self.limbs else (0, 0, 0, 0),
             backend=self.backend,
         )
         return y.reshape(batch, frames, joints, width)
@@ -167,12 +166,18 @@ class SS2D(nn.Module):
         limb = h.index_select(2, joint_index(self.limbs, like=h))
         return h + (limb.detach() if self.gradient == "official" else limb)
 
-    def project(self, u: torch.Tensor, index: tuple[int, ...]) -> torch.Tensor:
-        """`(B, S, L, D)` to `(B, L, K, R + 2 N)` = dt, B, C of each direction, one product per source."""
-        parts: list[torch.Tensor] = [u] * len(index)
-        for source in range(u.shape[1]):
-            mine = [k for k, s in enumerate(index) if s == source]
-            weight = torch.cat([self.x_proj_weight[k] for k in mine])
-            for k, part in zip(mine, F.linear(u[:, source], weight).chunk(len(mine), dim=-1), strict=True):
-                parts[k] = part
-        return torch.stack(parts, dim=2)
+    def project(self, h: torch.Tensor) -> torch.Tensor:
+        """`(B, T, J, D)` to `(B, T, J, K, R + 2 N)` = dt, B, C of each direction.
+
+        One product serves both sources, since W (h[j] + h[P[j]]) = W h[j] + W h[P[j]].
+        """
+        weight = self.x_proj_weight
+        proj = F.linear(h, weight.flatten(0, 1)).unflatten(-1, weight.shape[:2])
+        if not self.limbs:
+            return proj
+        with_limbs = proj[..., ::2, :]
+        limb = with_limbs
+        if self.gradient == "official" and torch.is_grad_enabled():  # h[P[j]] is a constant there, W is not
+            limb = F.linear(h.detach(), weight[::2].flatten(0, 1)).unflatten(-1, limb.shape[-2:])
+        with_limbs += limb.index_select(2, joint_index(self.limbs, like=h))
+        return proj

@@ -10,7 +10,7 @@ from posescale.ops.native.build import library
 
 LANES = STEPS = 16  # channels per block and steps per saved state, as in scan.c
 MAX_WIDTH = 4  # blocks per task
-_FORWARD_TASKS, _BACKWARD_TASKS, _BATCH_GROUPS = 8, 4, 16
+_BACKWARD_TASKS, _BATCH_GROUPS = 4, 16
 
 
 class _View(ctypes.Structure):
@@ -75,7 +75,7 @@ def forward(problem: Problem, y: Axes, keep: bool) -> Tensor:
     b, k, length, d, n, _ = _sizes(problem)
     saved = y.tensor.new_empty(states_shape(b, k, length, d, n) if keep else 0)
     if b * k * length * d:
-        _run("posescale_scan_forward", saved.dtype, _describe(problem, y, saved, _FORWARD_TASKS))
+        _run("posescale_scan_forward", saved.dtype, _describe(problem, y, saved, 2 * torch.get_num_threads()))
     return saved
 
 
@@ -107,8 +107,8 @@ def _sizes(problem: Problem) -> tuple[int, int, int, int, int, int]:
 def _describe(problem: Problem, y: Axes, saved: Tensor, tasks: int) -> _Scan:
     b, k, length, d, n, r = _sizes(problem)
     blocks = -(-d // LANES)
-    # Wide tasks read longer rows and share work; but there must be some for every thread. Never decided by the
-    # thread count: the split fixes the order of sums.
+    # Wide tasks read longer rows and share work; but there must be some for every thread. In the backward pass the
+    # split fixes the order of sums, so there it must not follow the thread count; in the forward pass it sums nothing.
     width = next((w for w in (4, 2) if b * -(-blocks // w) >= tasks), 1)
     order = None if problem.order is None else problem.order.to(torch.int32).contiguous()
     parameters = [None if p is None else p.contiguous() for p in (problem.A, problem.D, problem.W, problem.bias)]
