@@ -1,18 +1,16 @@
 """Speed and peak memory of `multi_scan`, as ratios measured in one run: `pytest benchmarks/test_scan.py`.
 
-One thread is timed by the process's CPU time (other programs disturb it least), all threads by the wall clock. Every
-ratio is time divided by native's. Nothing is asserted about speed: the goals stand beside the ratios in the table.
-POSESCALE_BENCH=small takes the short shapes only.
+Implementations take turns (side_by_side.py); every ratio is time divided by native's, with a 95 % interval. Nothing is
+asserted about speed: the goals stand beside the ratios in the JSON (`--benchmark-json FILE`). In parts: `-k "S and
+T=27"`. POSESCALE_MARCH=x86-64-v3 measures an AVX2 build; POSESCALE_BENCH=small takes the short shapes only.
 """
 
 import os
-import time
-from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 import pytest
 import torch
+from side_by_side import milliseconds, note, peak_mib, take_turns
 
 from posescale.ops import multi_scan, reference
 from posescale.ops.sequences import from_tokens, to_tokens
@@ -43,14 +41,13 @@ SHAPES = {
 }
 if os.environ.get("POSESCALE_BENCH") == "small":
     SHAPES = {name: shape for name, shape in SHAPES.items() if shape.B * shape.L <= 459}
-IMPLEMENTATIONS = ("native", "torch loop", "two-level", "reference", "materialised")
+IMPLEMENTATIONS = ("native", "torch loop", "two-level", "materialised")
 MODES = ("forward", "forward+backward")
 # Ratios aimed at on one core with N = 16.
 GOALS = {
     "forward": "materialised >= 15 (>= 50 at L >= 1377 with AVX-512)",
     "forward+backward": "torch loop >= 8; materialised >= 30 at L = 17, >= 300 at L >= 243",
 }
-_results: dict[tuple[str, str, int, str], tuple[float, float]] = {}
 
 
 def two_level(u, proj, dt_weight, dt_bias, A, D, orders, sources):
@@ -100,8 +97,6 @@ def _implementation(name):
         return materialised
     if name == "two-level":
         return two_level
-    if name == "reference":
-        return lambda *inputs: reference.multi_scan(*inputs, True)  # plain autograd over the loop
     return lambda *inputs: multi_scan(*inputs, backend={"native": "native", "torch loop": "torch"}[name])
 
 
@@ -141,76 +136,38 @@ def _work(name, shape, mode):
     return work
 
 
-def _peak_mib(work):
-    """Growth of resident memory while `work` runs, at its highest; NaN where the system does not tell."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = _status("VmRSS")
-        work()
-        return (_status("VmHWM") - before) / 1024
-    except OSError:
-        return float("nan")
-
-
-def _status(key):
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def table(request):
-    """Print the ratios when all is measured."""
-    yield
-    if not _results:
-        return
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        _print_table(request.config.get_terminal_writer())
-
-
-def _print_table(out):
-    for mode in MODES:
-        for threads in sorted({key[2] for key in _results}):
-            out.line(f"\n\n{mode}, {threads} thread{'s' * (threads > 1)}; goals over native: {GOALS[mode]}")
-            out.line(f"{'shape':26}{'native ms':>10}" + "".join(f"{name:>24}" for name in IMPLEMENTATIONS[1:]))
-            for shape in SHAPES:
-                out.line(_row(shape, mode, threads))
-    out.line("cells: ratio of times to native's (peak MiB; native's peak in its own cell)")
-
-
-def _row(shape, mode, threads):
-    cells = {name: _results.get((shape, mode, threads, name)) for name in IMPLEMENTATIONS}
-    native = cells["native"]
-    if native is None:
-        return f"{shape:26}{'-':>10}"
-    text = f"{shape:26}{native[0] * 1e3:>10.2f}"
-    for name in IMPLEMENTATIONS[1:]:
-        seconds, peak = cells[name] or (float("nan"), float("nan"))
-        text += f"{f'{seconds / native[0]:.1f} ({peak:.0f} to {native[1]:.0f})':>24}"
-    return text
-
-
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
 @pytest.mark.parametrize("threads", sorted({1, os.cpu_count() or 1}))
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_scan(benchmark, shape, mode, threads, name):
-    if name == "materialised" and mode != "forward" and SHAPES[shape].L > 459:
-        pytest.skip("its backward pass is quadratic in L")
-    work = _work(name, SHAPES[shape], mode)
-    before, clock = torch.get_num_threads(), time.process_time if threads == 1 else time.perf_counter
-    samples = []
+def test_scan(benchmark, lines, shape, mode, threads):
+    rivals = [n for n in IMPLEMENTATIONS if n != "materialised" or mode == "forward" or SHAPES[shape].L <= 243]
+    works = {name: _work(name, SHAPES[shape], mode) for name in rivals}
+    samples = take_turns(works, threads, budget=3)
+    peaks = {name: peak_mib(work) for name, work in works.items()}
+    row = note(benchmark, samples, "native", peak_mib=peaks, goal=GOALS[mode])
+    states = SHAPES[shape].B * SHAPES[shape].L * SHAPES[shape].K * SHAPES[shape].D * SHAPES[shape].N
+    rate = states / milliseconds(samples["native"]) / 1e6
+    mib = ", ".join(f"{name} {peak:.0f}" for name, peak in peaks.items())
+    lines.append(f"{shape}, {mode}, {threads} threads: {row}; {rate:.2f} G states/s; peak MiB {mib}")
+    benchmark.pedantic(works["native"], rounds=3)
 
-    def timed():
-        start = clock()
-        work()
-        samples.append(clock() - start)
 
-    try:
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [name for name, shape in SHAPES.items() if shape.N == 16])
+def test_two_threads(benchmark, lines, shape, mode):
+    """Wall clock of one thread over that of two, in alternating rounds; 2 is perfect."""
+    work = _work("native", SHAPES[shape], mode)
+
+    def on(threads):
         torch.set_num_threads(threads)
-        rounds = 15 if name == "native" else 3
-        benchmark.pedantic(timed, rounds=rounds, warmup_rounds=1)
-        _results[shape, mode, threads, name] = median(samples[1:]), _peak_mib(work)
+        work()
+
+    before = torch.get_num_threads()
+    try:
+        samples = take_turns({"two threads": lambda: on(2), "one thread": lambda: on(1)}, 2, budget=3, least=10)
+        lines.append(f"{shape}, {mode}: {note(benchmark, samples, 'two threads')}")
+        benchmark.pedantic(work, rounds=3)
     finally:
         torch.set_num_threads(before)
 

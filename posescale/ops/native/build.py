@@ -34,12 +34,13 @@ _COMMON = [
     "-shared",
     "-fPIC",
 ]
+_MARCH = f"-march={os.environ.get('POSESCALE_MARCH', 'native')}"  # another instruction set, to measure it
 # Tried in order, the first that compiles and loads is kept: full vectors and threads first, plain C last.
 _VARIANTS = (
-    ["-march=native", "-mprefer-vector-width=512", "-fopenmp"],
-    ["-march=native", "-fopenmp"],
+    [_MARCH, "-mprefer-vector-width=512", "-fopenmp"],
+    [_MARCH, "-fopenmp"],
     ["-fopenmp"],
-    ["-march=native"],
+    [_MARCH],
     [],
 )
 _log = logging.getLogger("posescale.ops")

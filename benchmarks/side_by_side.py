@@ -1,0 +1,82 @@
+"""Times of rivals taken in turn, in one process, and their ratios with intervals.
+
+One thread is timed by the process's CPU time, which other programs disturb least; several by the wall clock.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from posescale.stats import Estimate, bootstrap_ratio
+
+Samples = dict[str, list[list[float]]]  # seconds by name, by round
+
+
+def take_turns(works: dict[str, Callable[[], object]], threads: int, budget: float, least: int = 3) -> Samples:
+    """Call every work in turn, round after round, for `budget` seconds but at least `least` rounds; one round warms.
+
+    A fast work is called several times a round, so that it gets about as much time as the slowest allows.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
+    before = torch.get_num_threads()
+    samples: Samples = {name: [] for name in works}
+    try:
+        torch.set_num_threads(threads)
+        once = {name: _timed(work, clock) for name, work in works.items()}
+        slowest = max(once.values())
+        calls = {name: max(1, min(20, int(slowest / max(seconds, 1e-6) / 4))) for name, seconds in once.items()}
+        end = time.perf_counter() + budget
+        while len(next(iter(samples.values()))) < least or time.perf_counter() < end:
+            for name, work in works.items():
+                samples[name].append([_timed(work, clock) for _ in range(calls[name])])
+    finally:
+        torch.set_num_threads(before)
+    return samples
+
+
+def ratios(samples: Samples, to: str) -> dict[str, Estimate]:
+    """Each rival's median time over that of `to`, with a 95 % interval over the rounds."""
+    return {name: bootstrap_ratio(rounds, samples[to], draws=300) for name, rounds in samples.items() if name != to}
+
+
+def milliseconds(rounds: list[list[float]]) -> float:
+    """The median."""
+    return 1e3 * median(seconds for samples in rounds for seconds in samples)
+
+
+def peak_mib(work: Callable[[], object]) -> float:
+    """Growth of resident memory while `work` runs, at its highest; NaN where the system does not tell."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before = _status("VmRSS")
+        work()
+        return (_status("VmHWM") - before) / 1024
+    except OSError:
+        return float("nan")
+
+
+def note(benchmark, samples: Samples, to: str, **more: object) -> str:
+    """Put the ratios into the benchmark's JSON (`--benchmark-json`); the table's row as text."""
+    found = ratios(samples, to)
+    benchmark.extra_info.update(
+        milliseconds={name: milliseconds(rounds) for name, rounds in samples.items()},
+        ratios={name: list(ratio) for name, ratio in found.items()},
+        samples=samples,
+        **more,
+    )
+    cells = "".join(f"  {name} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for name, r in found.items())
+    return f"{to} {milliseconds(samples[to]):9.2f} ms;{cells}"
+
+
+def _timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    work()
+    return clock() - start
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
