@@ -6,16 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 
+from posescale.data import catalog
 from posescale.data.camera import rig, rotation_matrix
 from posescale.data.h36m.cameras import IDS, SIZES
 from posescale.data.h36m.cpn import KEPT
 from posescale.data.skeleton import LEFT, RIGHT
 from posescale.data.synthetic_motion import reader as synthetic
+from posescale.data.verify import verify
 
 SUBJECTS = {"S1": 0, "S9": 1, "S11": 2}
 TRIALS = {"S1": ["Walking 1", "Directions"], "S9": ["Greeting", "Walking"], "S11": ["Posing"]}
 ACTS = {"Directions": 2, "Greeting": 5, "Posing": 7, "Walking": 14}
 FRAMES = 64
+
+
+def prepared(tmp_path, settings=None):
+    """The files below `tmp_path/raw`, prepared and verified."""
+    catalog.prepare("h36m", tmp_path / "out", tmp_path / "raw", settings)
+    return verify(tmp_path / "out")
 
 
 def trials():

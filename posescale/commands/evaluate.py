@@ -143,12 +143,14 @@ def _prepared(
     from posescale.data import cache, catalog
     from posescale.metrics.protocols import protocol as named
 
-    card = catalog.dataset_card(dataset)
-    rules = named(protocol or component(name).card.protocols.get(dataset) or card.protocols[0])
-    if rules.dataset and rules.dataset != dataset:
-        raise ConfigError(f"protocol {rules.id} belongs to {rules.dataset}, not to {dataset}")
+    card, needed = catalog.dataset_card(dataset), {}
+    if card.task == "lifting":
+        rules = named(protocol or component(name).card.protocols.get(dataset) or card.protocols[0])
+        if rules.dataset and rules.dataset != dataset:
+            raise ConfigError(f"protocol {rules.id} belongs to {rules.dataset}, not to {dataset}")
+        needed = rules.settings
     agree(dataset, accept_licence)
-    return cache.prepared(dataset, source, rules.settings | parse_settings(settings))
+    return cache.prepared(dataset, source, needed | parse_settings(settings))
 
 
 def _protocol(name: str, folder: Path, protocol: str | None, changes: list[str]) -> "Protocol | str | None":

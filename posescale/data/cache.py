@@ -11,7 +11,7 @@ import platformdirs
 from posescale import lockfile
 from posescale.cards import folder_digest
 from posescale.data import catalog
-from posescale.data.prepared import PreparedData
+from posescale.data.opening import open_prepared
 from posescale.data.reading import source_folder
 from posescale.errors import DataError
 
@@ -33,7 +33,7 @@ def prepared(id: str, source: Path | str | None = None, settings: dict[str, Any]
     name = f"{id}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     folder = Path(platformdirs.user_cache_dir("posescale")) / "prepared" / name
     try:
-        PreparedData(folder)
+        open_prepared(folder)
         log.info("%s: prepared earlier in %s", id, folder)
     except DataError:
         log.info("%s: preparing into %s", id, folder)
@@ -42,11 +42,12 @@ def prepared(id: str, source: Path | str | None = None, settings: dict[str, Any]
 
 
 def _files(id: str, source: Path | None) -> list[tuple[str, int, int]]:
-    """Name, size and time of a dataset's files: those that its reader names, else those right in its folder."""
+    """Name, size and time of a dataset's files: those that its reader names, else what is usual for its task."""
     folder = source_folder(id, source)
     if folder is None or not folder.is_dir():
         return []
-    named = getattr(catalog.reader(id), "sources", _visible)
+    usual = _annotations if catalog.dataset_card(id).task == "video" else _visible
+    named = getattr(catalog.reader(id), "sources", usual)
     stats = [(path, path.stat()) for path in sorted(named(folder))]
     return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
@@ -54,3 +55,8 @@ def _files(id: str, source: Path | None) -> list[tuple[str, int, int]]:
 def _visible(folder: Path) -> list[Path]:
     """The files right in a folder, without notes on them."""
     return [path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.name != lockfile.NAME]
+
+
+def _annotations(folder: Path) -> list[Path]:
+    """What says where people are, wherever it lies; the frames themselves are too many to look at."""
+    return [path for path in folder.rglob("*") if path.suffix in (".json", ".mat", ".txt") and path.name[0] != "."]

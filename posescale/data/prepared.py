@@ -28,8 +28,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from posescale.data.folders import replaced_folder
 from posescale.errors import DataError
+from posescale.folders import replaced_folder
 
 Split = Literal["train", "val", "test"]
 Space = Literal["camera", "image"]

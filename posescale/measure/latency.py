@@ -133,7 +133,6 @@ class _Session:
         self.copy_rate = 0.0  # bytes/s of a large copy on the device, read and written
         self.monitoring: dict[str, Any] = {}
         self.fingerprint: dict[str, Any] = {}
-        self.drifts: list[float] = []
 
     def run(self) -> None:
         """All rounds."""

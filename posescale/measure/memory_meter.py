@@ -12,8 +12,6 @@ from posescale import ops
 from posescale.measure.contender import DTYPES
 from posescale.measure.subject import Subject
 
-MIB = 2**20
-
 
 def limit(device: str, gib: float | None) -> None:
     """Refuse allocations beyond `gib` more than now, or beyond what the machine has free when None.

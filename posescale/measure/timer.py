@@ -103,11 +103,6 @@ class Watch:
         return time.perf_counter_ns() / 1e9, time.thread_time(), time.process_time(), busy
 
 
-def seconds_since_start() -> float:
-    """Wall time by an arbitrary zero, for budgets."""
-    return time.perf_counter_ns() / 1e9
-
-
 def pause(seconds: float) -> None:
     """Let a hot device cool down."""
     time.sleep(seconds)

@@ -14,6 +14,7 @@ import markupsafe
 from posescale import records as store
 from posescale.cards import ROOT
 from posescale.errors import DataError
+from posescale.folders import swap_in
 from posescale.report import accuracy, cost, failures, ledger, overview, provenance, style, timing, tradeoff, training
 from posescale.report.evidence import Entry, Evidence, gather, table
 from posescale.report.metrics import metrics
@@ -69,7 +70,7 @@ def build(records: list[Path], out: Path, title: str) -> Path:
     partial.mkdir()
     try:
         _write(partial, content, title)
-        _swap(partial, out)
+        swap_in(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out / "index.html"
@@ -170,17 +171,3 @@ def _check_replaceable(out: Path) -> None:
             f"{out}: the report replaces this folder as a whole, but {foreign[0]} in it is no part of a report; "
             "give another folder, or move that away first"
         )
-
-
-def _swap(partial: Path, out: Path) -> None:
-    """Put the finished folder in place; should that fail, the earlier one comes back."""
-    old = partial.with_name(partial.name.replace(".partial-", ".old-"))
-    if out.exists():
-        out.rename(old)
-    try:
-        partial.rename(out)
-    except BaseException:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -59,6 +59,7 @@ def _figure(where: Conditions, name: str, entries: list[Entry], looks: dict[str,
     rows = sorted({e.row for e in with_curve})
     columns = min(3, len(rows))
     lines = math.ceil(len(rows) / columns)
+    words = _words(name, with_curve)
     with canvas(lines, columns, 0.5 + 2.0 * lines, sharex=True, sharey=True) as (figure, panels):
         for axes in panels[len(rows) :]:
             axes.set_visible(False)
@@ -69,15 +70,17 @@ def _figure(where: Conditions, name: str, entries: list[Entry], looks: dict[str,
             axes.set_title(row, color=looks[row].color)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         figure.supxlabel("epoch", fontsize=9.5, color=MUTED)
-        figure.supylabel(_words(name), fontsize=9.5, color=MUTED)
+        figure.supylabel(words, fontsize=9.5, color=MUTED)
         svg, png = export(figure)
     seeds = count(len(with_curve), "run")
-    alt = f"{_words(name)} by epoch for {listing(rows)}"
+    alt = f"{words} by epoch for {listing(rows)}"
     stem = slug("training", where.study or where.dataset, f"T{where.frames}", name)
-    return Plot(stem, f"{_words(name)[:1].upper()}{_words(name)[1:]} by epoch", f"{seeds}.", alt, svg, png)
+    return Plot(stem, f"{words[:1].upper()}{words[1:]} by epoch", f"{seeds}.", alt, svg, png)
 
 
-def _words(name: str) -> str:
-    known = {"val_mpjpe": "validation MPJPE (mm)", "train_loss": "training loss", "loss": "training loss",
-             "val_loss": "validation loss"}  # fmt: skip
-    return known.get(name, name.replace("_", " "))
+def _words(name: str, entries: list[Entry]) -> str:
+    """A curve's name, with the unit that its records give."""
+    known = {"val_mpjpe": "validation MPJPE", "val_pck": "validation PCK", "train_loss": "training loss",
+             "loss": "training loss", "val_loss": "validation loss"}  # fmt: skip
+    units = sorted({v.unit for e in entries for v in e.record.values if v.name == name and v.unit})
+    return known.get(name, name.replace("_", " ")) + (f" ({', '.join(units)})" if units else "")

@@ -110,8 +110,7 @@ def evaluate(
     _positive(frames=frames, batch=batch, threads=threads)
     data = PreparedData(data_dir)
     card = component(name).card
-    rules = protocol if isinstance(protocol, Protocol) else None
-    rules = rules or (named_protocol(protocol) if protocol else default_protocol(card, data))
+    rules = named_protocol(protocol) if isinstance(protocol, str) else protocol or default_protocol(card, data)
     check_fits(data, rules)
     unit_of(data, rules)
     subject = _Subject(name, frames, weights, data, rules, batch, device)

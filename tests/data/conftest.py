@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from acclaim_files import amc_text, asf_text, channels
+from h36m_files import cpn_content, sh_content
 
 from posescale.data import catalog
 from posescale.data.prepared import PreparedData
@@ -20,6 +21,18 @@ def pair(tmp_path):
     (folder / "07.asf").write_text(asf_text())
     (folder / "07_03.amc").write_text(amc_text(channels(40)))
     return folder / "07.asf", folder / "07_03.amc"
+
+
+@pytest.fixture(scope="module")
+def sh():
+    """What Human3.6M's pickle holds; tests change copies of it."""
+    return sh_content()
+
+
+@pytest.fixture(scope="module")
+def cpn():
+    """What the pair of npz holds; tests change copies of it."""
+    return cpn_content()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from posescale.commands import data as data_command
 from posescale.commands.datasets import datasets as datasets_command
 from posescale.data import catalog
 from posescale.errors import ConfigError, DataError, UnavailableError
-from posescale.metrics.protocols import PROTOCOLS, VIDEO_PROTOCOLS
+from posescale.metrics.protocols import PROTOCOLS
+from posescale.metrics.video_protocols import VIDEO_PROTOCOLS
 
 
 def _run(app, *arguments):

@@ -6,33 +6,17 @@ import pickle
 
 import numpy as np
 import pytest
-from h36m_files import FRAMES, cameras_json, cpn_content, metadata_xml, sh_content, write_cpn, write_sh
+from h36m_files import FRAMES, cameras_json, metadata_xml, prepared, write_cpn, write_sh
 
 from posescale.data import catalog
 from posescale.data.camera import normalise_screen
 from posescale.data.h36m.cameras import IDS, read_cameras
 from posescale.data.h36m.cpn import KEPT
 from posescale.data.prepared import PreparedData
-from posescale.data.verify import verify
 from posescale.data.windows import ClipWindows
 from posescale.errors import ConfigError, DataError, UnavailableError
 
 CPN = {"family": "cpn"}
-
-
-@pytest.fixture(scope="module")
-def sh():
-    return sh_content()
-
-
-@pytest.fixture(scope="module")
-def cpn():
-    return cpn_content()
-
-
-def prepared(tmp_path, settings=None):
-    catalog.prepare("h36m", tmp_path / "out", tmp_path / "raw", settings)
-    return verify(tmp_path / "out")
 
 
 def test_the_pickle_is_read_as_it_is(tmp_path, sh):

@@ -7,30 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from h36m_files import FRAMES, cpn_content, sh_content, write_cpn, write_sh
+from h36m_files import FRAMES, prepared, write_cpn, write_sh
 
-from posescale.data import catalog
 from posescale.data.h36m.cameras import IDS
 from posescale.data.h36m.cpn import KEPT
-from posescale.data.verify import verify
 from posescale.errors import DataError
 
 CPN = {"family": "cpn"}
-
-
-@pytest.fixture(scope="module")
-def sh():
-    return sh_content()
-
-
-@pytest.fixture(scope="module")
-def cpn():
-    return cpn_content()
-
-
-def prepared(tmp_path, settings=None):
-    catalog.prepare("h36m", tmp_path / "out", tmp_path / "raw", settings)
-    return verify(tmp_path / "out")
 
 
 # --- malformed pickles ------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ import textwrap
 import pytest
 from swing import CARD, NETWORK, write_data
 
+from posescale.train.fit import fit
+
 
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory):
@@ -22,6 +24,17 @@ def toy_folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def toy_components(toy_folder, monkeypatch):
     monkeypatch.setenv("POSESCALE_COMPONENTS", str(toy_folder))
+
+
+@pytest.fixture(scope="session")
+def toy_runs(data_dir, toy_folder, tmp_path_factory):
+    """Folder of results of each toy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSESCALE_COMPONENTS", str(toy_folder))
+        out = {name: tmp_path_factory.mktemp(name) for name in ("toy", "toy_frame")}
+        for name, folder in out.items():
+            fit(name, data_dir, 9, 5, "small", folder)
+    return out
 
 
 @pytest.fixture(scope="session")

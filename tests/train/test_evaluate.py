@@ -15,7 +15,6 @@ from posescale.metrics import mpjpe
 from posescale.metrics.protocols import PROTOCOLS
 from posescale.models import create_model
 from posescale.train.evaluate import evaluate, sequences
-from posescale.train.fit import fit
 from posescale.train.predict import answer
 
 
@@ -31,15 +30,10 @@ class Echo(nn.Module):
         return x[:, (x.shape[1] - 1) // 2][:, None] if self.single else x
 
 
-@pytest.fixture(scope="module")
-def weights(data_dir, toy_folder, tmp_path_factory):
+@pytest.fixture
+def weights(toy_runs):
     """Weights files of both toys."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSESCALE_COMPONENTS", str(toy_folder))
-        out = {name: tmp_path_factory.mktemp(name) for name in ("toy", "toy_frame")}
-        for name, folder in out.items():
-            fit(name, data_dir, 9, 5, "small", folder)
-    return {name: folder / "weights-val-best.pt" for name, folder in out.items()}
+    return {name: folder / "weights-val-best.pt" for name, folder in toy_runs.items()}
 
 
 def value(record, name, group=""):

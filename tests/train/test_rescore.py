@@ -14,7 +14,6 @@ from posescale.metrics.protocols import PROTOCOLS
 from posescale.metrics.scoring import Answers
 from posescale.train import predictions
 from posescale.train.evaluate import evaluate
-from posescale.train.fit import fit
 from posescale.train.rescore import Incompatible, rescore, rescore_all, variations
 
 CMU = PROTOCOLS["cmu_cam"]
@@ -24,14 +23,9 @@ def value(record, name="mpjpe", group=""):
     return next(v.value for v in record.values if (v.name, v.group) == (name, group))
 
 
-@pytest.fixture(scope="module")
-def weights(data_dir, toy_folder, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSESCALE_COMPONENTS", str(toy_folder))
-        out = {name: tmp_path_factory.mktemp(name) for name in ("toy", "toy_frame")}
-        for name, folder in out.items():
-            fit(name, data_dir, 9, 5, "small", folder)
-    return {name: folder / "weights-last.pt" for name, folder in out.items()}
+@pytest.fixture
+def weights(toy_runs):
+    return {name: folder / "weights-last.pt" for name, folder in toy_runs.items()}
 
 
 @pytest.mark.parametrize("name", ["toy", "toy_frame"])

@@ -20,7 +20,7 @@ def test_the_original_files_are_prepared(tmp_path, jhmdb):
     assert [(v.name, v.split, v.action) for v in index.videos] == [
         ("A_walk_f_1", "train", "walk"), ("B_walk_f_2", "test", "walk"),
     ]  # fmt: skip
-    assert index.protocol == "jhmdb_gt_boxes" and index.reported == "test" and index.skeleton == "jhmdb15"
+    assert index.protocol == "jhmdb_person" and index.reported == "test" and index.skeleton == "jhmdb15"
     positions = scipy.io.loadmat(jhmdb / POSITIONS)["pos_img"]
     assert np.allclose(data.people["joints"][1], positions[:, :, 1].T - 1), "MATLAB counts from 1"
     # Corner to corner: rows 55..105, columns 50..120 of the mask, as LSTM Pose Machines measures a person.

@@ -37,13 +37,6 @@ def fixed(points: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(points, -4000, 4000) * ONE).astype(np.int32)
 
 
-def box_outline(centre: np.ndarray, half: np.ndarray, cos: float, sin: float) -> np.ndarray:
-    """Outline (4, 2) of a turned rectangle, in 1/16 pixel."""
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-    turned = np.stack([corners[:, 0] * cos - corners[:, 1] * sin, corners[:, 0] * sin + corners[:, 1] * cos], 1)
-    return fixed(centre + turned)
-
-
 def fill(image: np.ndarray, outline: np.ndarray, texture: np.ndarray, corners: np.ndarray) -> None:
     """Fill a convex outline of an image with a texture, smooth at the edge.
 

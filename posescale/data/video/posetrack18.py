@@ -72,11 +72,6 @@ class RawDetection(Raw):
     category_id: int = 1
 
 
-def annotation_files(folder: Path) -> list[Path]:
-    """The per-video files of one split, by name."""
-    return sorted(folder.glob("*.json"))
-
-
 def read_file(
     path: Path, root: Path, split: Split, *, skeleton: Skeleton = POSETRACK, flags_occlusion: bool = False,
     need_images: bool = True, need_heads: bool = True,

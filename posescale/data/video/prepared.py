@@ -22,10 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from posescale.data.folders import replaced_folder
 from posescale.data.prepared import Split
 from posescale.data.video.skeletons import SKELETONS, STATES, UNKNOWN, Skeleton
 from posescale.errors import DataError
+from posescale.folders import replaced_folder
 
 TABLES = ("people", "detections")
 FILES = ("index.json", *(f"{name}.npy" for name in TABLES))

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from posescale.data.folders import replaced_folder
 from posescale.data.prepared import Split
 from posescale.data.video.files import read_json
 from posescale.data.video.posetrack18 import RawFile, slots_of
 from posescale.data.video.prepared import Frame, Video, VideoData
 from posescale.data.video.skeletons import COCO_EDGES, COCO_SLOTS, POSETRACK, SLOT_OF_JOINT, STATES
 from posescale.errors import DataError
+from posescale.folders import replaced_folder
 
 CATEGORY = {
     "supercategory": "person", "id": 1, "name": "person", "keypoints": list(COCO_SLOTS),

@@ -109,7 +109,7 @@ def _describe(problem: Problem, y: Axes, saved: Tensor, tasks: int) -> _Scan:
     blocks = -(-d // LANES)
     # Wide tasks read longer rows and share work; but there must be some for every thread. In the backward pass the
     # split fixes the order of sums, so there it must not follow the thread count; in the forward pass it sums nothing.
-    width = next((w for w in (4, 2) if b * -(-blocks // w) >= tasks), 1)
+    width = next((w for w in (MAX_WIDTH, MAX_WIDTH // 2) if b * -(-blocks // w) >= tasks), 1)
     order = None if problem.order is None else problem.order.to(torch.int32).contiguous()
     parameters = [None if p is None else p.contiguous() for p in (problem.A, problem.D, problem.W, problem.bias)]
     source = (ctypes.c_int64 * k)(*problem.source)

@@ -28,7 +28,7 @@ def replaced_folder(folder: Path, own: Collection[str]) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        _replace(folder, partial)
+        swap_in(partial, folder)
     except OSError as error:
         what = f"{error.strerror or error} ({error.filename or folder})"
         raise DataError(f"{folder}: could not be written: {what}. Choose another folder, or make room") from error
@@ -45,8 +45,8 @@ def _check_place(folder: Path, own: Collection[str]) -> None:
         raise DataError(f"{folder}: holds {foreign[0]}, so it is not replaced; choose a folder of its own")
 
 
-def _replace(folder: Path, partial: Path) -> None:
-    """Move `partial` to `folder`; an earlier one steps aside first, so that no moment leaves half of either."""
+def swap_in(partial: Path, folder: Path) -> None:
+    """Move `partial` to `folder`; an earlier one steps aside first, and comes back should that fail."""
     aside = partial.with_name(f"{partial.name}.old")
     if folder.exists():
         folder.rename(aside)
