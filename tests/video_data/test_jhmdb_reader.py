@@ -3,7 +3,10 @@ import json
 import numpy as np
 import pytest
 import scipy.io
+import typer
+from typer.testing import CliRunner
 
+from posescale.commands.evaluate import evaluate
 from posescale.data import catalog
 from posescale.data.video.prepared import VideoData
 from posescale.data.video.verify import verify
@@ -132,3 +135,14 @@ def _coco(data, split):
             box = [*(row["box"][:2] + 1), *row["box"][2:]]
             annotations.append({"image_id": id, "keypoints": keypoints, "bbox": box, "track_id": 0, "id": id})
     return {"images": images, "annotations": annotations, "categories": [{"keypoints": list(data.skeleton.joints)}]}
+
+
+def test_a_dataset_by_name_is_scored_under_its_own_protocol(tmp_path, monkeypatch, jhmdb):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    app = typer.Typer()
+    app.command()(evaluate)
+    for words, protocol in (([], "jhmdb_person"), (["--protocol", "jhmdb_torso"], "jhmdb_torso")):
+        done = CliRunner().invoke(app, ["ground_truth", "--dataset", "jhmdb", "--source", str(jhmdb), "--json", *words])
+        assert done.exit_code == 0, done.output
+        first = json.loads(done.stdout)[0]
+        assert (first["protocol"], first["pck"]) == (protocol, 100)
