@@ -73,10 +73,11 @@ def _next_step(claim: Claim, means: Means) -> str:
     if claim.family == "speed":
         names = ",".join(filter(None, (claim.component, claim.relative_to)))
         return f"no GPU record of both in one setting: `posescale latency {names}{frames} --device cuda`"
-    checkpoint = means.components[str(claim.component)].checkpoint
-    weights = f"the official weights ({checkpoint})" if checkpoint and not claim.overrides else "weights"
-    train = f"{scores.SEEDS} seeds of `posescale train {claim.component} --recipe {claim.dataset}`"
-    return f"only the record is missing: {weights} or {train}, then `posescale evaluate {claim.component}{frames}`"
+    place = cells(claim, means)[0]
+    checkpoint = None if place.overrides else means.components[place.variant].checkpoint
+    weights = f"the official weights ({checkpoint})" if checkpoint else "weights"
+    train = f"{scores.SEEDS} seeds of `posescale train {place.variant} --recipe {claim.dataset}`"
+    return f"only the record is missing: {weights} or {train}, then `posescale evaluate {place.variant}{frames}`"
 
 
 def to_count(claims: Iterable[Claim], evidence: Evidence) -> list[Cell]:

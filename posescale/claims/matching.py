@@ -25,10 +25,22 @@ class Cell:
 
 
 def cell(means: Means, variant: str, frames: int | None, overrides: Mapping[str, Any]) -> Cell:
-    """The cell of a variant that this machine has; `frames` None means the card's."""
-    card = means.components[variant].parameters
-    changes = {k: v for k, v in overrides.items() if k != "frames" and card.get(k) != v}
+    """The cell of a variant that this machine has; `frames` None means the card's.
+
+    One network has one cell, however it is called: arguments that make the variant another one of its card name that.
+    """
+    standing = means.components[variant]
+    asked = _without_frames(standing.parameters | overrides)
+    for name, other in means.components.items():
+        same_card = standing.component and other.component == standing.component
+        if same_card and _without_frames(other.parameters) == asked:
+            return Cell(name, frames or means.frames(variant))
+    changes = {k: v for k, v in asked.items() if standing.parameters.get(k) != v}
     return Cell(variant, frames or means.frames(variant), json.dumps(changes, sort_keys=True, default=str))
+
+
+def _without_frames(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in parameters.items() if k != "frames"}
 
 
 def cells(claim: Claim, means: Means) -> list[Cell]:
@@ -120,13 +132,14 @@ class Runs:
 def runs(claim: Claim, evidence: Evidence) -> Runs:
     """The accuracy records under a claim's own conditions, sorted by where their weights come from."""
     published, retrained, others = [], {}, 0
-    asked = cells(claim, evidence.means)[0].changes
+    asked = cells(claim, evidence.means)[0]
     for record in evidence.accuracies:
-        if not _same_conditions(claim, record):
+        if not _same_conditions(claim, record) or record.variant not in evidence.means.components:
             continue
         training = evidence.trainings.get(record.weights_digest or "")
         trained = _overrides(training) if training else {}
-        if cell(evidence.means, record.variant, record.frames, trained).changes != asked:
+        place = cell(evidence.means, record.variant, record.frames, trained)
+        if (place.variant, place.changes) != (asked.variant, asked.changes):
             continue
         if record.seed is None and training is None and record.weights_digest:
             published.append(record)
@@ -138,10 +151,9 @@ def runs(claim: Claim, evidence: Evidence) -> Runs:
 
 
 def _same_conditions(claim: Claim, record: Record) -> bool:
-    asked = (claim.component, claim.dataset, claim.protocol)
     frames = claim.frames is None or record.frames == claim.frames
     tested = record.options.get("split", "test") == "test"
-    return (record.variant, record.dataset, record.protocol) == asked and frames and tested
+    return (record.dataset, record.protocol) == (claim.dataset, claim.protocol) and frames and tested
 
 
 def _by_the_paper(training: Record, means: Means) -> bool:

@@ -16,6 +16,7 @@ class Standing:
 
     Attributes:
         digest: of the component's source files.
+        component: id of the card, which its variants share.
         parameters: the variant's constructor arguments on its card.
         checkpoint: name of the official file of weights, None when none was published.
         reconstruction: why the network is our reading of the paper and not a copy of its code, "" when it was checked.
@@ -27,6 +28,7 @@ class Standing:
     checkpoint: str | None = None
     reconstruction: str = ""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    component: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def _standing(found: Component) -> Standing:
     official = {name: r for name, r in found.card.recipes.items() if r.origin == "official"}
     return Standing(
         digest=found.digest,
+        component=found.card.id,
         parameters=found.parameters,
         checkpoint=checkpoint.file if checkpoint else None,
         reconstruction=found.card.reconstruction,

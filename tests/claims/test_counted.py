@@ -54,3 +54,21 @@ def test_verdict(evidence, id, word, convention, ours):
     assert convention is None or verdict.convention == convention
     assert ours is None or verdict.ours == ours
     assert verdict.records
+
+
+@pytest.mark.parametrize(
+    ("variant", "frames"), [("poseformerv2_1_3", 27), ("poseformerv2_3_3", 81), ("poseformerv2_9_9", 81)]
+)
+def test_released_poseformerv2_by_the_name_on_its_card(monkeypatch, variant, frames):
+    """The ledger describes these rows by arguments, the card by names: a count by name is theirs and no other row's."""
+    from posescale.measure import old_rulers
+    from posescale.measure.cost import cost
+
+    monkeypatch.setattr(old_rulers, "fvcore", _left_out)
+    record = cost(variant, frames)
+    judged = {c.id: judge(c, sort([record], look())) for c in CLAIMS.values() if c.table == "README, costs"
+              and c.paper == "poseformerv2"}  # fmt: skip
+    kept, coefficients = variant.split("_")[1:]
+    own = f"poseformerv2/readme-costs/poseformerv2-{frames}-f{kept}-n{coefficients}-t{frames}/flops"
+    assert [id for id, verdict in judged.items() if record.id in verdict.records] == [own]
+    assert judged[own].word == "explained"

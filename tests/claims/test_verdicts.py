@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from posescale.claims import Verdict, judge, ledger_rows, load_claims, sort, summary, to_count
+from posescale.claims import Means, Standing, Verdict, judge, ledger_rows, load_claims, sort, summary, to_count
 from posescale.records import Record, Value
 
 SSM = {
@@ -239,3 +239,42 @@ def test_the_ledger_is_flat_complete_and_grounded(cost):
         assert needed <= set(row) and all(isinstance(v, (str, int, float, type(None))) for v in row.values())
         assert row["verdict"] in ("blocked", "untested") and row["reason"] and row["ours"] is None
     assert "0 reproduced, 0 explained, 0 refuted" in summary(rows)
+
+
+class TestOneNetworkByTwoNames:
+    """A card may name what a claim describes by arguments; records of either name speak about it."""
+
+    @pytest.fixture
+    def named(self, means):
+        shared = {"digest": "digest", "component": "c", "recipes": means.components["m"].recipes}
+        plain = Standing(parameters={"frames": 243, "depth": 10}, **shared)
+        shallow = Standing(parameters={"frames": 81, "depth": 2}, **shared)
+        foreign = Standing("digest", {"frames": 243, "depth": 2}, component="d")
+        components = {"foreign": foreign, "m": plain, "shallow": shallow}
+        return Means(components, means.readers, means.prepared, means.protocols)
+
+    @pytest.mark.parametrize("made", [{"variant": "shallow"}, {"overrides": {"depth": 2}}], ids=str)
+    def test_counts(self, named, claim, cost, made):
+        row = claim(overrides={"depth": 2})
+        verdict = judge(row, sort([cost(macs__contractions=3.6e9, **made)], named))
+        assert verdict.word == "reproduced"
+
+    @pytest.mark.parametrize("made", [{}, {"variant": "foreign"}, {"variant": "shallow", "frames": 81}], ids=str)
+    def test_others_say_nothing(self, named, claim, cost, made):
+        evidence = sort([cost(macs__contractions=3.6e9, **made)], named)
+        assert judge(claim(overrides={"depth": 2}), evidence).word == "untested"
+
+    def test_what_is_counted_is_the_named_variant(self, named, claim):
+        (place,) = to_count([claim(overrides={"depth": 2})], sort([], named))
+        assert (place.variant, place.frames, place.overrides) == ("shallow", 243, {})
+
+    @pytest.mark.parametrize(("variant", "overrides"), [("shallow", {}), ("m", {"depth": 2})])
+    def test_accuracies(self, named, claim, scores, variant, overrides):
+        made = [r.model_copy(update={"variant": variant}) for r in scores([40.0, 40.1, 39.9], overrides=overrides)]
+        row = claim("mpjpe", "40.0", overrides={"depth": 2})
+        assert judge(row, sort(made, named)).word == "reproduced"
+        assert judge(claim("mpjpe", "40.0"), sort(made, named)).word == "untested"
+
+    def test_the_next_step_names_the_variant(self, named, claim):
+        verdict = judge(claim("mpjpe", "40.0", overrides={"depth": 2}), sort([], named))
+        assert "posescale train shallow " in verdict.reason
