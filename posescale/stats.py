@@ -5,7 +5,7 @@ built twice from the same records shows the same digits.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -144,48 +144,75 @@ def _redraw(
 def bootstrap_mean(
     values: ArrayLike,
     weights: ArrayLike | None = None,
+    clusters: Sequence[str] | None = None,
     draws: int = 10_000,
     seed: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """Mean over sequences (weighted, such as by their frames) with an interval from redrawing whole sequences."""
+    """Mean over sequences (weighted, such as by their frames) with an interval from redrawing whole sequences.
+
+    Args:
+        values, weights: one of each per sequence.
+        clusters: sequences of one name are not independent (several cameras saw one performance): they are redrawn
+            together. Each is on its own when not given.
+        draws, seed, confidence: of the bootstrap.
+    """
     array = _sample(values)
     mass = np.ones_like(array) if weights is None else _sample(weights)
     if mass.shape != array.shape or (mass < 0).any() or mass.sum() == 0:
         raise ValueError(f"weights must be {array.size} non-negative numbers, not all zero")
-    chosen = np.random.default_rng(seed).integers(array.size, size=(draws, array.size))
-    totals = mass[chosen].sum(axis=1)
+    sums, masses = _together(array * mass, mass, clusters)
+    chosen = np.random.default_rng(seed).integers(sums.size, size=(draws, sums.size))
+    totals = masses[chosen].sum(axis=1)
     kept = totals > 0  # a draw of weightless sequences only has no mean
-    means = (array * mass)[chosen].sum(axis=1)[kept] / totals[kept]
+    means = sums[chosen].sum(axis=1)[kept] / totals[kept]
     return _interval(np.average(array, weights=mass), means, confidence)
+
+
+def _together(
+    weighted: NDArray[np.float64], mass: NDArray[np.float64], clusters: Sequence[Hashable] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of weighted values and of weights by cluster, in the clusters' order of appearance."""
+    if clusters is None:
+        return weighted, mass
+    if len(clusters) != weighted.size:
+        raise ValueError(f"{weighted.size} values and {len(clusters)} clusters; expected as many of each")
+    number = {name: n for n, name in enumerate(dict.fromkeys(clusters))}
+    place = [number[name] for name in clusters]
+    return np.bincount(place, weighted), np.bincount(place, mass)
 
 
 def bootstrap_grouped(
     values: ArrayLike,
     weights: ArrayLike,
     groups: Sequence[str],
+    clusters: Sequence[str] | None = None,
     draws: int = 2000,
     seed: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
     """Mean over groups (such as actions) of the weighted mean over each group's sequences, with an interval.
 
-    Whole sequences are redrawn, each group's among themselves. A group of one sequence adds no width.
+    Whole sequences are redrawn, each group's among themselves, those of one cluster together as in `bootstrap_mean`. A
+    group of one cluster adds no width.
 
     Raises:
         ValueError: values that are not finite, or other lengths.
     """
     array, mass = _sample(values), _sample(weights)
-    if not array.size == mass.size == len(groups):
-        raise ValueError(f"{array.size} values, {mass.size} weights and {len(groups)} groups; expected as many of each")
+    together = range(array.size) if clusters is None else clusters
+    if not array.size == mass.size == len(groups) == len(together):
+        found = f"{array.size} values, {mass.size} weights, {len(groups)} groups and {len(together)} clusters"
+        raise ValueError(f"{found}; expected as many of each")
     random, names = np.random.default_rng(seed), np.asarray(groups)
     total, means = 0.0, np.zeros(draws)
     kinds = list(dict.fromkeys(groups))
     for kind in kinds:
         own = np.flatnonzero(names == kind)
-        chosen = own[random.integers(own.size, size=(draws, own.size))]
+        sums, masses = _together(array[own] * mass[own], mass[own], [together[n] for n in own])
+        chosen = random.integers(sums.size, size=(draws, sums.size))
         total += float(np.average(array[own], weights=mass[own]))
-        means += (array * mass)[chosen].sum(axis=1) / mass[chosen].sum(axis=1)
+        means += sums[chosen].sum(axis=1) / masses[chosen].sum(axis=1)
     return _interval(total / len(kinds), means / len(kinds), confidence)
 
 
@@ -193,15 +220,19 @@ def paired_bootstrap(
     ours: ArrayLike,
     theirs: ArrayLike,
     weights: ArrayLike | None = None,
+    clusters: Sequence[str] | None = None,
     draws: int = 10_000,
     seed: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """Mean difference `ours - theirs` over the same sequences; the models differ when the interval excludes 0."""
+    """Mean difference `ours - theirs` over the same sequences; the models differ when the interval excludes 0.
+
+    Arguments as in `bootstrap_mean`.
+    """
     a, b = _sample(ours), _sample(theirs)
     if a.shape != b.shape:
         raise ValueError(f"paired values must belong to the same sequences, found {a.size} and {b.size}")
-    return bootstrap_mean(a - b, weights, draws, seed, confidence)
+    return bootstrap_mean(a - b, weights, clusters, draws, seed, confidence)
 
 
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:

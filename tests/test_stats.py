@@ -239,3 +239,47 @@ def test_grouped_bootstrap_is_the_mean_of_group_means():
     assert stats.bootstrap_grouped(values, weights, groups) == found
     with pytest.raises(ValueError, match="as many of each"):
         stats.bootstrap_grouped(values, weights, ["a"])
+
+
+class TestClusters:
+    """Four cameras of one performance are one observation, not four."""
+
+    def test_copies_add_no_certainty(self):
+        once = np.random.default_rng(0).normal(10, 2, 12)
+        four, names = np.repeat(once, 4), [f"p{n // 4}" for n in range(48)]
+        assert stats.bootstrap_mean(four, clusters=names) == pytest.approx(stats.bootstrap_mean(once))
+        assert stats.bootstrap_mean(four).half_width < 0.6 * stats.bootstrap_mean(once).half_width
+        pair = stats.paired_bootstrap(four, four - np.repeat(once > 10, 4), clusters=names)
+        assert pair == pytest.approx(stats.paired_bootstrap(once, once - (once > 10)))
+
+    def test_in_groups(self):
+        once, groups = [1.0, 3.0, 10.0, 14.0], ["a", "a", "b", "b"]
+        found = stats.bootstrap_grouped(np.repeat(once, 2), [1] * 8, np.repeat(groups, 2).tolist(), list("ppqqrrss"))
+        assert found == pytest.approx(stats.bootstrap_grouped(once, [1] * 4, groups))
+
+    def test_each_alone_is_no_clusters_at_all(self):
+        values, weights, names, groups = [1.0, 3.0, 10.0], [1, 3, 5], ["x", "y", "z"], ["a", "a", "b"]
+        assert stats.bootstrap_mean(values, weights, names) == stats.bootstrap_mean(values, weights)
+        grouped = stats.bootstrap_grouped(values, weights, groups)
+        assert stats.bootstrap_grouped(values, weights, groups, names) == grouped
+
+    def test_cameras_weigh_by_their_frames_and_the_mean_stays(self):
+        found = stats.bootstrap_mean([1.0, 5.0, 3.0], [3, 1, 4], ["p", "p", "q"])
+        assert found == pytest.approx((2.5, 2.0, 3.0))
+
+    def test_lengths_must_agree(self):
+        with pytest.raises(ValueError, match="3 values and 2 clusters"):
+            stats.bootstrap_mean([1, 2, 3], clusters=["a", "b"])
+        with pytest.raises(ValueError, match="as many of each"):
+            stats.bootstrap_grouped([1, 2, 3], [1, 1, 1], ["a"] * 3, ["a", "b"])
+
+    def test_intervals_cover_the_truth_where_cameras_agree(self):
+        random = np.random.default_rng(3)
+        names = [str(n // 4) for n in range(160)]
+        covered = {True: 0, False: 0}
+        for trial in range(300):
+            seen = np.repeat(random.normal(0, 1, 40), 4) + random.normal(0, 0.2, 160)
+            for together in covered:
+                found = stats.bootstrap_mean(seen, clusters=names if together else None, draws=400, seed=trial)
+                covered[together] += found.low <= 0 <= found.high
+        assert covered[True] > 0.9 * 300 and covered[False] < 0.8 * 300

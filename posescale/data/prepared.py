@@ -64,6 +64,7 @@ class Sequence(BaseModel):
     length: int
     width: int  # of the image, pixels
     height: int
+    performance: str = ""  # the same for all cameras that saw it; empty where the data do not say
 
     @property
     def rows(self) -> slice:
@@ -112,6 +113,7 @@ class Clip:
     factor: np.ndarray | None = None
     valid: np.ndarray | None = None
     activity: np.ndarray | None = None
+    performance: str = ""  # the same for all cameras that saw it
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -182,7 +184,7 @@ def _write_parts(partial: Path, clips: Iterable[Clip], index_fields: dict[str, A
             sequences.append(
                 Sequence(
                     name=clip.name, subject=clip.subject, action=clip.action, camera=clip.camera, split=clip.split,
-                    start=start, length=length, width=clip.width, height=clip.height,
+                    start=start, length=length, width=clip.width, height=clip.height, performance=clip.performance,
                 )
             )  # fmt: skip
             start += length

@@ -85,7 +85,7 @@ def views(trial: Trial, settings: ViewSettings) -> Iterator[Clip]:
         yield Clip(
             name=f"{trial.name}.{camera.id}", subject=trial.subject, action=trial.action, camera=camera.id,
             split=trial.split, width=camera.width, height=camera.height,
-            poses=poses, exact=exact, detections=detections,
+            poses=poses, exact=exact, detections=detections, performance=trial.name,
         )  # fmt: skip
 
 

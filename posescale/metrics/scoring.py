@@ -49,12 +49,14 @@ class Score:
 
     Attributes:
         name, action: labels.
+        performance: what all cameras that saw it share; empty where the data do not say.
         errors: by metric, one number per scored frame (mpjve: per pair of neighbours), in the units of UNITS.
     """
 
     name: str
     action: str
     errors: dict[str, np.ndarray]
+    performance: str = ""
 
     @property
     def frames(self) -> int:
@@ -63,8 +65,9 @@ class Score:
 
 
 def score(
-    name: str, action: str, answers: Answers, counted: np.ndarray, target: np.ndarray, mm: np.ndarray, rules: Protocol
-) -> Score:
+    name: str, action: str, answers: Answers, counted: np.ndarray, target: np.ndarray, mm: np.ndarray, rules: Protocol,
+    performance: str = "",
+) -> Score:  # fmt: skip
     """The errors of one sequence under a protocol.
 
     Args:
@@ -74,6 +77,7 @@ def score(
         target: (F, J, 3) true poses in label units, root-relative.
         mm: (F,) millimetres per label unit.
         rules: the protocol.
+        performance: label that the sequences of all cameras share.
 
     Raises:
         NotFinite: a prediction that counts is not finite.
@@ -87,7 +91,7 @@ def score(
         errors = _mean_by_frame(errors, told, window)
     if rules.skip_exact and (kept := errors["mpjpe"] != 0).any():
         errors = {metric: values[kept] for metric, values in errors.items()}
-    return Score(name, action, errors | {"mpjve": _velocity(told, pred, true)})
+    return Score(name, action, errors | {"mpjve": _velocity(told, pred, true)}, performance)
 
 
 def scored_poses(
@@ -126,7 +130,10 @@ def _velocity(told: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarra
 
 
 def summary(scores: list[Score], rules: Protocol) -> list[Value]:
-    """Per metric: the protocol's mean with a 95 % interval from redrawing whole sequences, then each action's mean."""
+    """Per metric: the protocol's mean with a 95 % interval from redrawing whole performances, all cameras of one
+    together (sequences, where the data do not say which belong together), then each action's mean.
+    """
+    together = [s.performance or s.name for s in scores]
     values = []
     for name in scores[0].errors:
         better = "higher" if UNITS[name] == "%" else "lower"
@@ -140,18 +147,22 @@ def summary(scores: list[Score], rules: Protocol) -> list[Value]:
         else:
             whole = _mean(np.concatenate([s.errors[name] for s in scores]))
         interval = None
-        if np.isfinite(means).all() and len(scores) > 1:
-            interval = bootstrap_grouped(means, counts, groups)[1:]
+        if np.isfinite(means).all() and len(set(together)) > 1:
+            interval = bootstrap_grouped(means, counts, groups, together)[1:]
         values.append(Value(name=name, value=whole, unit=UNITS[name], better=better, interval=interval))
         values += [Value(name=name, value=v, unit=UNITS[name], better=better, group=a) for a, v in by_action.items()]
     return values
 
 
 def by_sequence(scores: list[Score]) -> dict[str, dict]:
-    """Fields `samples` and `labels` of a record: means and frame counts of every sequence."""
+    """Fields `samples` and `labels` of a record: means and frame counts of every sequence, and which of them are one
+    performance seen by several cameras, where the data say that.
+    """
     samples = {f"{name}_by_sequence": [_mean(s.errors[name]) for s in scores] for name in scores[0].errors}
     samples["frames_by_sequence"] = [float(s.frames) for s in scores]
     labels = {sample: [s.name for s in scores] for sample in samples} | {"actions": [s.action for s in scores]}
+    if all(s.performance for s in scores):
+        labels["performances"] = [s.performance for s in scores]
     return {"samples": samples, "labels": labels}
 
 

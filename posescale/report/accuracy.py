@@ -99,6 +99,14 @@ class Row:
         common = set.intersection(*map(set, tables)) if tables else set()
         return {name: float(np.mean([t[name] for t in tables])) for name in sorted(common)}
 
+    @cached_property
+    def performance(self) -> dict[str, str]:
+        """Which performance each sequence shows; several cameras may have seen one. Empty where no record says it."""
+        found: dict[str, str] = {}
+        for labels in (entry.record.labels for entry in self.entries):
+            found |= dict(zip(labels.get("mpjpe_by_sequence", []), labels.get("performances", [])))
+        return found
+
 
 @dataclass(frozen=True)
 class Study:
@@ -172,13 +180,31 @@ def _ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: (row.control, _level(row), row.name)))
 
 
-def difference(ours: Row, theirs: Row) -> tuple[stats.Estimate, int] | None:
-    """Paired bootstrap of MPJPE, ours minus theirs, over the sequences both have, and their number."""
+class Difference(NamedTuple):
+    """MPJPE of one model minus another's.
+
+    Attributes:
+        estimate: with the interval of the paired bootstrap.
+        sequences: that both have.
+        performances: they show, redrawn with all their cameras; None where records do not say which belong together.
+    """
+
+    estimate: stats.Estimate
+    sequences: int
+    performances: int | None
+
+
+def difference(ours: Row, theirs: Row) -> Difference | None:
+    """Paired bootstrap over the sequences both have; None when fewer than two are independent."""
     common = sorted(set(ours.by_sequence) & set(theirs.by_sequence))
-    if len(common) < 2:
+    known = ours.performance | theirs.performance
+    together = [known.get(name, "") for name in common]
+    clusters = together if all(together) else common
+    if len(set(clusters)) < 2:
         return None
     pairs = [[row.by_sequence[name] for name in common] for row in (ours, theirs)]
-    return stats.paired_bootstrap(*pairs), len(common)
+    estimate = stats.paired_bootstrap(*pairs, clusters=clusters)
+    return Difference(estimate, len(common), len(set(clusters)) if all(together) else None)
 
 
 def section(found: list[Study], looks: dict[str, Look], rescored: Iterable[Block] = ()) -> Section:
@@ -290,12 +316,19 @@ def pair_table(study: Study, name: str) -> Table:
         Column("model", "model", numeric=False),
         Column("other", "against", numeric=False),
         Column("sequences", "sequences"),
+        Column("performances", "performances"),
         Column("difference", "MPJPE difference", "mm"),
         Column("verdict", "verdict", numeric=False),
     )
     caption = (
-        "Row minus “against”, paired bootstrap over test sequences, each the mean of its seeds. Sequences weigh alike."
+        "Row minus “against”, paired bootstrap over test performances, all cameras of one together; each sequence the "
+        "mean of its seeds. Sequences weigh alike."
     )
+    if any(cells["performances"].value == "" for cells in rows):
+        caption += (
+            " Where no number of performances is given, the records do not say which sequences are one performance "
+            "seen by several cameras: each sequence was drawn by itself, and the interval is rather too narrow."
+        )
     title = "Paired comparison by sequence"
     return Table(name, title, columns, tuple(rows), caption, len(rows) > 3, study.conditions.full)
 
@@ -304,7 +337,7 @@ def _pair_row(a: Row, b: Row) -> dict[str, Cell] | None:
     found = difference(a, b)
     if found is None:
         return None
-    estimate, sequences = found
+    estimate = found.estimate
     keys = a.keys("mpjpe") + b.keys("mpjpe")
     verdict = (
         f"{a.name} is better" if estimate.high < 0 else f"{b.name} is better" if estimate.low > 0 else "not separated"
@@ -312,7 +345,8 @@ def _pair_row(a: Row, b: Row) -> dict[str, Cell] | None:
     return {
         "model": text(a.name, a.keys("mpjpe")),
         "other": text(b.name, b.keys("mpjpe")),
-        "sequences": number(sequences, 0, keys),
+        "sequences": number(found.sequences, 0, keys),
+        "performances": number(found.performances, 0, keys),
         "difference": number(estimate.value, 2, keys, estimate[1:]),
         "verdict": text(verdict, keys),
     }

@@ -82,7 +82,7 @@ def _standing(study: Study) -> str:
     best, others = study.best, [row for row in study.models if row is not study.best and row.keys("mpjpe")]
     if not others:
         return "The only model of this study."
-    compared = {row.name: found[0] for row in others if (found := difference(best, row))}
+    compared = {row.name: found.estimate for row in others if (found := difference(best, row))}
     if not compared:
         second = others[0].estimate("mpjpe")
         return f"Next: {others[0].name}, {fixed(second.value, 1)} mm. Not compared by sequence." if second else ""

@@ -230,9 +230,8 @@ def _ask(
             if keep:
                 said[sequence.name] = answers
             if not left_out(sequence.name, rules):
-                mm = to_mm(data, entry, rules)
-                counted, targets = question.counted, sequence.targets
-                scores.append(score(sequence.name, sequence.action, answers, counted, targets, mm, rules))
+                said_of = (answers, question.counted, sequence.targets, to_mm(data, entry, rules))
+                scores.append(score(entry.name, entry.action, *said_of, rules, entry.performance))
     except NotFinite as error:
         return [], {}, "crashed", str(error)
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -112,7 +112,7 @@ def _scores(
             raise Incompatible(f"{file}: {entry.name} was not asked, protocol {rules.id} scores it")
         answers = chosen(said[entry.name], question, f"{file}: {entry.name}", rules)
         targets, mm = labels(data, entry, rules), to_mm(data, entry, rules)
-        yield score(entry.name, entry.action, answers, question.counted, targets, mm, rules)
+        yield score(entry.name, entry.action, answers, question.counted, targets, mm, rules, entry.performance)
 
 
 def chosen(said: Answers, question: Question, where: str, rules: Protocol) -> Answers:

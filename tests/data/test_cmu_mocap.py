@@ -295,6 +295,7 @@ def test_the_extract_is_prepared(extract, tmp_path):
     catalog.prepare("cmu_mocap", tmp_path / "out", folder, {"cameras": 3})
     data = PreparedData(tmp_path / "out")
     assert [(s.name, s.split) for s in data.index.sequences][::3] == [("02_01.cam0", "train"), ("07_03.cam0", "test")]
+    assert [s.performance for s in data.index.sequences] == ["02_01"] * 3 + ["07_03"] * 3
     relative = data.poses[:20] - data.poses[:20, :1]
     expected = world - world[:, :1]
     assert np.abs(np.linalg.norm(relative, axis=-1) - np.linalg.norm(expected, axis=-1)).max() < 5e-6

@@ -28,6 +28,8 @@ def test_the_pickle_is_read_as_it_is(tmp_path, sh):
     assert (first.name, first.subject, first.action, first.length) == (
         "s_09_act_05_subact_01_ca_01", "S9", "Greeting", FRAMES,
     )  # fmt: skip
+    assert first.performance == "s_09_act_05_subact_01"
+    assert all(s.name.startswith(f"{s.performance}_ca_") for s in data.index.sequences)
     rows = slice(data.sequences("test")[0].start, None)
     assert (data.poses[rows] == whole["joint3d_image"]).all() and (data.factor[rows] == whole["2.5d_factor"]).all()
     assert (data.detections[rows, :, :2] == whole["joint_2d"]).all()
@@ -72,6 +74,7 @@ def test_the_npz_pair_becomes_camera_space(tmp_path, cpn, xml):
     ]
     for s in data.index.sequences:
         name = s.name.removeprefix(f"{s.subject} ").removesuffix(f".{s.camera}")
+        assert s.performance == f"{s.subject} {name}"
         camera = cpn["rigs"][s.subject][IDS.index(s.camera)]
         world = cpn["poses"][s.subject][name][:, KEPT]
         np.testing.assert_allclose(data.poses[s.rows], camera.to_camera(world), atol=2e-6)

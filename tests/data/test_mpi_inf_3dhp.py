@@ -55,6 +55,8 @@ def test_mat_and_npz_give_the_same_arrays(tmp_path, parts):
     assert mat.valid[test[1].rows].tolist() == parts[1]["TS5"]["valid"].astype(bool).tolist()
     assert mat.index.parents.index(-1) == 14 and mat.index.joints == MPI_INF_3DHP.joints
     assert [s.name for s in mat.sequences("train")][:9:8] == ["S1 Seq1.0", "S2 Seq2.0"]
+    assert [s.performance for s in mat.sequences("train")][:9:8] == ["S1 Seq1", "S2 Seq2"]
+    assert [s.performance for s in test] == ["TS1", "TS5"]
     np.testing.assert_allclose(mat.poses[test[0].rows], parts[1]["TS1"]["data_3d"] / 1000, rtol=1e-6)
     np.testing.assert_allclose(mat.exact[test[0].rows], parts[1]["TS1"]["data_2d"], rtol=1e-6)
 

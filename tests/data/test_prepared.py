@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,16 @@ def test_round_trip(tmp_path):
     assert (data.poses[5:8] == _clip("b", 3).poses).all()
     assert isinstance(data.poses, np.memmap) and not data.poses.flags.writeable
     assert _files(tmp_path) == ["d"]
+
+
+def test_data_prepared_before_performances_were_noted_are_still_read(tmp_path):
+    write_prepared(tmp_path / "d", iter([replace(_clip("a"), performance="p")]), **FIELDS)
+    assert PreparedData(tmp_path / "d").index.sequences[0].performance == "p"
+    path = tmp_path / "d" / "index.json"
+    content = json.loads(path.read_text())
+    del content["sequences"][0]["performance"]
+    path.write_text(json.dumps(content))
+    assert PreparedData(tmp_path / "d").index.sequences[0].performance == ""
 
 
 def test_a_reader_that_fails_half_way_leaves_nothing(tmp_path):

@@ -124,6 +124,14 @@ def test_exact_2d_is_the_projection_of_the_stored_poses(small):
         assert (small.exact[rows] > 0).all() and (small.exact[rows] < 1000).all()
 
 
+def test_cameras_of_one_trial_share_its_name(small):
+    found = {}
+    for s in small.index.sequences:
+        found.setdefault(s.performance, set()).add(s.name)
+    assert all({n.rsplit(".", 1)[0] for n in names} == {p} for p, names in found.items())
+    assert {len(names) for names in found.values()} == {small.index.settings["cameras"]}
+
+
 def test_bones_stay_rigid_in_the_stored_poses(small):
     for s in small.index.sequences:
         assert np.ptp(_lengths(small.poses[s.start : s.start + s.length]), axis=0).max() < 5e-6

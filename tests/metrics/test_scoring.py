@@ -143,3 +143,21 @@ def test_each_protocol_is_on_its_datasets_card():
             assert rules.id in catalog.dataset_card(rules.dataset).protocols
     declared = {field: {str(getattr(p, field)) for p in PROTOCOLS.values()} for field in ("windows", "labels", "root")}
     assert all(len(values) > 1 for values in declared.values())
+
+
+def test_cameras_of_one_performance_are_redrawn_together(said):
+    target, answers = said
+    every = np.ones(answers.told.shape, bool)
+    names, sizes = ("p.0", "p.1", "q.0", "q.1"), (1000.0, 3000.0, 1200.0, 2800.0)
+
+    def scored(performances):
+        return [score(name, "walk", answers, every, target, np.full(12, mm), PLAIN, performance)
+                for name, mm, performance in zip(names, sizes, performances, strict=True)]  # fmt: skip
+
+    noted, old = scored("ppqq"), scored([""] * 4)
+    ours, alone = (next(v for v in summary(s, PLAIN) if v.name == "mpjpe" and not v.group) for s in (noted, old))
+    assert ours.value == alone.value and ours.interval == pytest.approx((ours.value, ours.value))  # p and q are alike
+    assert alone.interval[0] < ours.value < alone.interval[1]
+    assert by_sequence(noted)["labels"]["performances"] == list("ppqq")
+    assert "performances" not in by_sequence(old)["labels"]
+    assert all(v.interval is None for v in summary(noted[:2], PLAIN))  # two cameras, but one performance

@@ -3,6 +3,7 @@
 import re
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_up_records import (
@@ -197,3 +198,45 @@ def test_memory_that_ran_out_on_a_gpu_is_no_cpu_row(store, tmp_path):
         "t",
     )
     assert [p.stem.split("-example")[0] for p in (tmp_path / "o" / "tables").glob("peak-*.csv")] == ["peak-allocated"]
+
+
+# Cameras of one performance
+
+PAIR = [("posemamba_s", 50), ("motionbert_lite", 52)]
+
+
+def seen_by(cameras, name, level, noted=True):
+    """A scored model on ten performances; all cameras see the same of one."""
+    hardness = 1 + 0.3 * np.random.default_rng(len(name)).standard_normal(10)
+    names = [f"p{n // cameras}.{n % cameras}" for n in range(10 * cameras)]
+    labels = {"mpjpe_by_sequence": names} | ({"performances": [n.split(".")[0] for n in names]} if noted else {})
+    return accuracy(name, level, 0, samples={"mpjpe_by_sequence": list(level * np.repeat(hardness, cameras))},
+                    labels=labels)  # fmt: skip
+
+
+def compared(store, out, found):
+    build([store(found)], out, "t")
+    (path,) = (out / "tables").glob("accuracy-*pairs.csv")
+    return pd.read_csv(path).iloc[0], (out / "index.html").read_text()
+
+
+def test_more_cameras_do_not_make_a_comparison_surer(store, tmp_path):
+    rows = {}
+    for cameras in (1, 4):
+        row, page = compared(store, tmp_path / str(cameras), [seen_by(cameras, *model) for model in PAIR])
+        assert (row["sequences"], row["performances"]) == (10 * cameras, 10) and "rather too narrow" not in page
+        rows[cameras] = row.drop(["sequences", "records"])
+    pd.testing.assert_series_equal(rows[1], rows[4])
+
+
+def test_records_that_do_not_name_performances_are_said_to_be_too_sure(store, tmp_path):
+    row, page = compared(store, tmp_path / "out", [seen_by(4, *model, noted=False) for model in PAIR])
+    assert row["sequences"] == 40 and pd.isna(row["performances"]) and "rather too narrow" in page
+
+
+def test_one_performance_is_no_comparison(store, tmp_path):
+    few = [seen_by(4, *model) for model in PAIR]
+    few = [r.model_copy(update={"samples": {k: v[:4] for k, v in r.samples.items()},
+                                "labels": {k: v[:4] for k, v in r.labels.items()}}) for r in few]  # fmt: skip
+    build([store(few)], tmp_path / "out", "t")
+    assert not list((tmp_path / "out" / "tables").glob("accuracy-*pairs.csv"))

@@ -135,6 +135,7 @@ def _clip(
     return Clip(
         name=f"{subject} {action}.{camera.id}", subject=subject, action=action.split(" ")[0], camera=camera.id,
         split=split, width=camera.width, height=camera.height, poses=poses, exact=exact, detections=detections,
+        performance=f"{subject} {action}",
     )  # fmt: skip
 
 

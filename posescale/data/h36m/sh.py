@@ -152,6 +152,7 @@ def _clip(part: dict[str, np.ndarray], video: _Video, split: Split, plausible: b
     return Clip(
         name=video.name, subject=video.subject, action=action, camera=camera, split=split, width=width, height=height,
         poses=poses, detections=np.concatenate([pixels, confidence[..., None]], axis=-1), factor=factor,
+        performance=video.name.rpartition("_ca_")[0],
     )  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def _clips(recordings: Iterable[Recording], settings: Settings, with_activity: b
             split=_split_of(subject, settings), width=width, height=height,
             poses=(r.mm * METRES).astype(np.float32), exact=r.pixels.astype(np.float32),
             valid=np.ones(len(r.mm), bool) if r.valid is None else r.valid,
-            activity=activity if with_activity else None,
+            activity=activity if with_activity else None, performance=r.name,
         )  # fmt: skip
 
 
