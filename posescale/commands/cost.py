@@ -107,7 +107,9 @@ def entries(texts: list[str]) -> list["Entry"]:
         head, *pairs = word.split(":")
         label, equals, model = head.rpartition("=")
         if not model or (equals and not label):
-            raise ConfigError(f"{word}: expected [LABEL=]MODEL[:KEY=VALUE]..., as in naive=glsformer_j_b:attention=naive")
+            raise ConfigError(
+                f"{word}: expected [LABEL=]MODEL[:KEY=VALUE]..., as in naive=glsformer_j_b:attention=naive"
+            )
         found.append(Entry(model, label, parse_settings(pairs, model)))
     names = [entry.label or entry.model for entry in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):

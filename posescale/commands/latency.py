@@ -87,9 +87,10 @@ def _row(record: Record, first: Record, peak: Record | None) -> dict[str, Any]:
     values = {v.name: v for v in record.values}
     p50, per_frame = values.get("latency"), values.get("latency_per_frame")
     low, high = p50.interval if p50 else (None, None)
+    size = "x".join(map(str, record.resolution or ())) or None
     row: dict[str, Any] = {
-        "model": record.variant, "label": record.label or None, "frames": record.frames,
-        "size": "x".join(map(str, record.resolution or ())) or None, "p50_ms": p50 and p50.value, "low_ms": low, "high_ms": high,
+        "model": record.variant, "label": record.label or None, "frames": record.frames, "size": size,
+        "p50_ms": p50 and p50.value, "low_ms": low, "high_ms": high,
         "ms_per_frame": per_frame and per_frame.value, "ratio": None, "ratio_low": None, "ratio_high": None,
         "verdict": None,
     }  # fmt: skip

@@ -97,14 +97,19 @@ def model_cell(
     found = component(name)
     chosen = {"overrides": dict(overrides), "preferences": dict(preferences)}
     identity = {
-        "component": found.card.id, "variant": name, "label": label, "digest": found.digest, "frames": frames, "batch": batch,
+        "component": found.card.id, "variant": name, "label": label, "digest": found.digest, "frames": frames,
+        "batch": batch,
         "options": {"scope": "model only"} | {k: v for k, v in chosen.items() if v},
     }  # fmt: skip
     if found.card.task == "video":
         size = found.parameters | dict(overrides)
         identity["resolution"] = (size["height"], size["width"]) if {"height", "width"} <= size.keys() else None
     size = "x".join(map(str, identity.get("resolution") or ()))
-    return Cell(f"{label or name} T={frames} {size}".strip(), {"name": name, "frames": frames, "batch": batch, **chosen}, identity)
+    return Cell(
+        f"{label or name} T={frames} {size}".strip(),
+        {"name": name, "frames": frames, "batch": batch, **chosen},
+        identity,
+    )
 
 
 @dataclass(frozen=True)
