@@ -1,184 +1,19 @@
 """Accuracy: one block per study, in which everything is equal but the model and the seed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from posescale import stats
 from posescale.report.by_frames import by_frames
-from posescale.report.evidence import Entry, Evidence
 from posescale.report.forest import forest
 from posescale.report.page import Block, Grid, Heading, Note, Section, count, listing, slug
+from posescale.report.studies import Row, Study, better_by, difference
 from posescale.report.style import Look
 from posescale.report.tables import Cell, Column, Table, number, text
 
-METRICS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE", "n_mpjpe": "N-MPJPE", "mpjve": "MPJVE"}
+METRICS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE", "n_mpjpe": "N-MPJPE", "mpjve": "MPJVE", "pck": "PCK", "ap": "AP"}
 DIGITS = {"mpjpe": 1, "p_mpjpe": 1, "n_mpjpe": 1}
-REFERENCE = "mean_pose"
-_CONTROLS = ("ground_truth", "mean_pose", "copy_previous", "null")
-
-
-class Conditions(NamedTuple):
-    """What all numbers of one accuracy table share; no column mixes two of them."""
-
-    study: str
-    dataset: str
-    data_digest: str
-    protocol: str
-    frames: int
-    selection: str
-    split: str
-    dtype: str
-    machine: str
-
-    @property
-    def title(self) -> str:
-        """Short heading."""
-        parts = [self.study or self.dataset or "unnamed data", f"T = {self.frames}" if self.frames else ""]
-        return ", ".join(filter(None, [*parts, f"{self.selection} weights" if self.selection else ""]))
-
-    @property
-    def words(self) -> str:
-        """Everything, for the line below the heading."""
-        data = f"data {self.data_digest}" if self.data_digest else ""
-        selection = f"selection: {self.selection}" if self.selection else ""
-        split = f"{self.split} split" if self.split else ""
-        return " · ".join(filter(None, [self.dataset, data, split, self.protocol, selection, self.dtype, self.machine]))
-
-    @property
-    def full(self) -> str:
-        """Title and words, for files that stand alone."""
-        return f"{self.title} · {self.words}"
-
-
-def is_control(entry: Entry) -> bool:
-    """Whether a record belongs to a control, which bounds a table and never wins it."""
-    return entry.record.component == "controls" or entry.record.variant in _CONTROLS
-
-
-def conditions(entry: Entry) -> Conditions:
-    """The conditions a record was scored under."""
-    r = entry.record
-    return Conditions(
-        r.study, r.dataset or "", r.data_digest or "", r.protocol or "", r.frames or 0, r.selection or "",
-        str(r.options.get("split") or ""), r.dtype or "", entry.machine,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model in one study: its records, one per seed, and their values by metric and group."""
-
-    name: str
-    control: bool
-    entries: tuple[Entry, ...]
-    values: dict[tuple[str, str], dict[str, float]] = field(repr=False)  # (metric, group) -> record key -> value
-
-    def estimate(self, metric: str, group: str = "") -> stats.Estimate | None:
-        """Mean over seeds with its interval; NaN when a seed is; None when there is no value."""
-        found = list(self.values.get((metric, group), {}).values())
-        if not found:
-            return None
-        if not np.isfinite(found).all():
-            return stats.Estimate(float(np.sum(found)), -np.inf, np.inf)
-        return stats.t_interval(found)
-
-    def keys(self, metric: str, group: str = "") -> tuple[str, ...]:
-        """Keys of the records behind `estimate`."""
-        return tuple(self.values.get((metric, group), {}))
-
-    @cached_property
-    def by_sequence(self) -> dict[str, float]:
-        """MPJPE of each sequence, mean over the seeds that have it all; empty without samples."""
-        tables = [_sequences(e) for e in self.entries if e.key in self.values.get(("mpjpe", ""), {})]
-        common = set.intersection(*map(set, tables)) if tables else set()
-        return {name: float(np.mean([t[name] for t in tables])) for name in sorted(common)}
-
-
-@dataclass(frozen=True)
-class Study:
-    """One accuracy table: its conditions and its rows, models from best to worst, then controls."""
-
-    conditions: Conditions
-    rows: tuple[Row, ...]
-    quantities: dict[str, tuple[str, str]] = field(repr=False)  # metric -> unit and which direction is better
-
-    @property
-    def models(self) -> list[Row]:
-        """Rows that are not controls."""
-        return [row for row in self.rows if not row.control]
-
-    @property
-    def best(self) -> Row | None:
-        """The model with the lowest mean MPJPE."""
-        found = [row for row in self.models if _level(row) < np.inf]
-        return min(found, key=lambda row: (_level(row), row.name), default=None)
-
-    @property
-    def reference(self) -> Row | None:
-        """The mean-pose control."""
-        return next((row for row in self.rows if row.control and row.name.split(" ")[0] == REFERENCE), None)
-
-
-def _sequences(entry: Entry) -> dict[str, float]:
-    errors = entry.record.samples.get("mpjpe_by_sequence", [])
-    names = entry.record.labels.get("mpjpe_by_sequence", [])
-    return dict(zip(names, errors, strict=True)) if len(names) == len(errors) and np.isfinite(errors).all() else {}
-
-
-def _level(row: Row) -> float:
-    estimate = row.estimate("mpjpe")
-    return estimate.value if estimate and np.isfinite(estimate.value) else np.inf
-
-
-def studies(evidence: Evidence, values: pd.DataFrame) -> list[Study]:
-    """All studies of the records, each with the controls that share its data, protocol, T and machine."""
-    entries = evidence.current("accuracy")
-    found = sorted({conditions(e) for e in entries if not is_control(e)}) or sorted({conditions(e) for e in entries})
-    by_row: dict[tuple[Conditions, str], list[Entry]] = {}
-    for entry in entries:
-        for study in found:
-            own = conditions(entry)
-            if own == study or (is_control(entry) and own._replace(selection=study.selection) == study):
-                by_row.setdefault((study, entry.row), []).append(entry)
-    numbers = _numbers(values)
-    rows = {key: _row(key[1], members, numbers) for key, members in by_row.items()}
-    quantities = {v.name: (v.unit, v.better) for v in values[values["kind"] == "accuracy"].itertuples()}
-    return [Study(study, _ranked(row for (own, _), row in rows.items() if own == study), quantities) for study in found]
-
-
-def _numbers(values: pd.DataFrame) -> dict[str, dict[tuple[str, str], float]]:
-    found: dict[str, dict[tuple[str, str], float]] = {}
-    chosen = values[(values["kind"] == "accuracy") & values["status"].isin(["ok", "unstable"])]
-    for key, name, group, value in zip(chosen["key"], chosen["name"], chosen["group"], chosen["value"], strict=True):
-        found.setdefault(key, {})[(name, group)] = value
-    return found
-
-
-def _row(name: str, entries: list[Entry], numbers: dict[str, dict[tuple[str, str], float]]) -> Row:
-    values: dict[tuple[str, str], dict[str, float]] = {}
-    for entry in entries:
-        for quantity, value in numbers.get(entry.key, {}).items():
-            values.setdefault(quantity, {})[entry.key] = value
-    return Row(name, is_control(entries[0]), tuple(entries), values)
-
-
-def _ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
-    return tuple(sorted(rows, key=lambda row: (row.control, _level(row), row.name)))
-
-
-def difference(ours: Row, theirs: Row) -> tuple[stats.Estimate, int] | None:
-    """Paired bootstrap of MPJPE, ours minus theirs, over the sequences both have, and their number."""
-    common = sorted(set(ours.by_sequence) & set(theirs.by_sequence))
-    if len(common) < 2:
-        return None
-    pairs = [[row.by_sequence[name] for name in common] for row in (ours, theirs)]
-    return stats.paired_bootstrap(*pairs), len(common)
 
 
 def section(found: list[Study], looks: dict[str, Look], rescored: Iterable[Block] = ()) -> Section:
@@ -188,9 +23,10 @@ def section(found: list[Study], looks: dict[str, Look], rescored: Iterable[Block
         blocks += _blocks(study, looks)
     blocks += [*by_frames(found, looks), *rescored]
     lead = (
-        "Mean over seeds with Student's 95 % interval in brackets; n is the number of seeds. Lower is better. "
-        "Controls bound each table: the ground truth itself, the mean pose of the training set, and the pose of the "
-        "frame before. A table never mixes datasets, protocols, clip lengths, selection rules or machines."
+        "Mean over seeds with Student's 95 % interval in brackets; n is the number of seeds. Errors in mm are better "
+        "low, PCK and AP high. Controls bound each table: the ground truth itself, the mean pose of the training set, "
+        "and the pose of the frame before. A table never mixes datasets, protocols, selection rules or machines; in "
+        "lifting it has one clip length, in video T is a column, because one rival sees a single frame."
     )
     return Section("accuracy", "Accuracy", lead if found else "No accuracy records.", tuple(blocks))
 
@@ -201,20 +37,20 @@ def _blocks(study: Study, looks: dict[str, Look]) -> list[Block]:
     blocks: list[Block] = [Heading(study.conditions.title, study.conditions.words), Grid(main_table(study, name))]
     blocks += [Note(text) for text in _remarks(study)]
     blocks += forest(study, looks, f"{name}-forest")
-    tables = [pair_table(study, f"{name}-pairs"), action_table(study, f"{name}-actions")]
+    tables = [pair_table(study, f"{name}-pairs"), group_table(study, f"{name}-{slug(study.measure.groups)}s")]
     return blocks + [Grid(table) for table in tables if table.rows]
 
 
 def _remarks(study: Study) -> list[str]:
     remarks = []
-    if study.reference is None and any(row.keys("mpjpe") for row in study.models):
+    if study.measure.reference and study.reference is None and any(row.scored for row in study.models):
         remarks.append("No mean-pose record shares these conditions, so the share of the mean pose is not given.")
-    few = sorted({row.name for row in study.models if 0 < len(row.keys("mpjpe")) < 3})
+    few = sorted({row.name for row in study.models if 0 < len(row.scored) < 3})
     if few:
         remarks.append(f"Fewer than three seeds: {listing(few)}. One seed has no interval.")
     for row in study.rows:
         lost = [e.record for e in row.entries if e.record.status not in {"ok", "unstable"}]
-        if lost and row.keys("mpjpe"):
+        if lost and row.scored:
             ends = listing(sorted({r.status for r in lost}))
             remarks.append(
                 f"{row.name}: {len(lost)} of {count(len(row.entries), 'seed')} ended {ends}; not in the mean."
@@ -229,16 +65,17 @@ def _remarks(study: Study) -> list[str]:
 
 def main_table(study: Study, name: str) -> Table:
     """Models and controls by metric."""
+    measure = study.measure
     found = {metric for row in study.rows for metric, group in row.values if not group}
-    metrics = [m for m in METRICS if m in found] + sorted(found - set(METRICS)) or ["mpjpe"]
+    metrics = [m for m in METRICS if m in found] + sorted(found - set(METRICS)) or [measure.name]
     best = {m: _best(study, m) for m in metrics}
-    units = {m: study.quantities.get(m, ("mm", ""))[0] for m in metrics}
-    columns = [Column("model", "model", numeric=False), Column("seeds", "n")]
-    columns += [Column(m, METRICS.get(m, m), units[m]) for m in metrics]
-    columns += [Column("share", "of mean pose", "%")] if "mpjpe" in metrics else []
+    units = {m: study.quantities.get(m, (measure.unit, ""))[0] for m in metrics}
+    columns = [Column("model", "model", numeric=False), *([Column("frames", "T")] if study.video else [])]
+    columns += [Column("seeds", "n"), *(Column(m, METRICS.get(m, m), units[m]) for m in metrics)]
+    columns += [Column("share", f"of {measure.reference.replace('_', ' ')}", "%")] if measure.reference else []
     rows = [_main_row(row, study, metrics, best) for row in study.rows]
     return Table(
-        name, "Error by model", tuple(columns), tuple(rows),
+        name, f"{'Error' if measure.better == 'lower' else 'Found'} by model", tuple(columns), tuple(rows),
         caption="Bold: best mean among models. Controls are set in grey.", conditions=study.conditions.full,
     )  # fmt: skip
 
@@ -255,6 +92,7 @@ def _main_row(row: Row, study: Study, metrics: list[str], best: dict[str, float 
     tone = "quiet" if row.control else ""
     cells = {"model": text(row.name, keys, note="control" if row.control else "", tone=tone)}
     scored = max((row.keys(m) for m in metrics), key=len)
+    cells["frames"] = text(row.frames or "", keys, tone=tone)
     cells["seeds"] = number(len(scored), 0, scored or keys, tone=tone)
     for metric in metrics:
         cells[metric] = _metric_cell(row, metric, tone, best[metric])
@@ -275,10 +113,10 @@ def _metric_cell(row: Row, metric: str, tone: str, best: float | None) -> Cell:
 
 
 def _share(row: Row, reference: Row | None, tone: str) -> Cell:
-    ours, base = row.estimate("mpjpe"), reference and reference.estimate("mpjpe")
+    ours, base = row.mean, reference and reference.mean
     if not ours or not base or not base.value > 0:
-        return number(None, 0, row.keys("mpjpe"))
-    return number(100 * ours.value / base.value, 0, row.keys("mpjpe") + reference.keys("mpjpe"), tone=tone)
+        return number(None, 0, row.scored)
+    return number(100 * ours.value / base.value, 0, row.scored + reference.scored, tone=tone)
 
 
 def pair_table(study: Study, name: str) -> Table:
@@ -290,7 +128,7 @@ def pair_table(study: Study, name: str) -> Table:
         Column("model", "model", numeric=False),
         Column("other", "against", numeric=False),
         Column("sequences", "sequences"),
-        Column("difference", "MPJPE difference", "mm"),
+        Column("difference", f"{study.measure.title} difference", study.measure.unit),
         Column("verdict", "verdict", numeric=False),
     )
     caption = (
@@ -305,39 +143,41 @@ def _pair_row(a: Row, b: Row) -> dict[str, Cell] | None:
     if found is None:
         return None
     estimate, sequences = found
-    keys = a.keys("mpjpe") + b.keys("mpjpe")
-    verdict = (
-        f"{a.name} is better" if estimate.high < 0 else f"{b.name} is better" if estimate.low > 0 else "not separated"
-    )
+    keys = a.scored + b.scored
+    verdict = {1: f"{a.name} is better", -1: f"{b.name} is better", 0: "not separated"}[better_by(a.measure, estimate)]
     return {
-        "model": text(a.name, a.keys("mpjpe")),
-        "other": text(b.name, b.keys("mpjpe")),
+        "model": text(a.name, a.scored),
+        "other": text(b.name, b.scored),
         "sequences": number(sequences, 0, keys),
         "difference": number(estimate.value, 2, keys, estimate[1:]),
         "verdict": text(verdict, keys),
     }
 
 
-def action_table(study: Study, name: str) -> Table:
-    """MPJPE by action, one column per model."""
-    groups = sorted({group for row in study.rows for metric, group in row.values if metric == "mpjpe" and group})
-    shown = [row for row in study.rows if ("mpjpe", "") in row.values]
-    columns = [Column("action", "action", numeric=False)]
-    columns += [Column(f"{row.name} (mm)", row.name, "mm") for row in shown]
-    rows = [_action_row(group, shown, columns[1:]) for group in groups]
+def group_table(study: Study, name: str) -> Table:
+    """The study's measure by action or group of joints, one column per model."""
+    measure = study.measure
+    names = dict.fromkeys(g for row in study.rows for metric, g in row.values if metric == measure.name and g)
+    groups = list(names) if study.video else sorted(names)  # joint groups have an order of their own
+    shown = [row for row in study.rows if row.scored]
+    columns = [Column(slug(measure.groups), measure.groups, numeric=False)]
+    columns += [Column(f"{row.name} ({measure.unit})", row.name, measure.unit) for row in shown]
+    rows = [_group_row(group, shown, columns) for group in groups]
     if rows:
-        mean = _action_row("", shown, columns[1:]) | {"action": text("mean over actions")}
-        rows.append(mean)
-    return Table(name, "MPJPE by action", tuple(columns), tuple(rows), "Mean over seeds.", True, study.conditions.full)
+        whole = "all joints" if study.video else "mean over actions"
+        rows.append(_group_row("", shown, columns) | {columns[0].key: text(whole)})
+    title = f"{measure.title} by {measure.groups}"
+    return Table(name, title, tuple(columns), tuple(rows), "Mean over seeds.", True, study.conditions.full)
 
 
-def _action_row(group: str, shown: list[Row], columns: list[Column]) -> dict[str, Cell]:
-    estimates = [row.estimate("mpjpe", group) for row in shown]
-    means = [e.value for row, e in zip(shown, estimates, strict=True) if e and not row.control and np.isfinite(e.value)]
-    best = min(means, default=None)
-    cells = {"action": text(group)}
-    for row, column, estimate in zip(shown, columns, estimates, strict=True):
-        tone = "quiet" if row.control else "best" if estimate and estimate.value == best else ""
+def _group_row(group: str, shown: list[Row], columns: list[Column]) -> dict[str, Cell]:
+    measure = shown[0].measure
+    estimates = [row.estimate(measure.name, group) for row in shown]
+    levels = [measure.level(e.value) for row, e in zip(shown, estimates, strict=True) if e and not row.control]
+    best = min((level for level in levels if np.isfinite(level)), default=None)
+    cells = {columns[0].key: text(group)}
+    for row, column, estimate in zip(shown, columns[1:], estimates, strict=True):
         value = estimate.value if estimate else None
-        cells[column.key] = number(value, 1, row.keys("mpjpe", group), tone=tone)
+        tone = "quiet" if row.control else "best" if value is not None and measure.level(value) == best else ""
+        cells[column.key] = number(value, measure.digits, row.keys(measure.name, group), tone=tone)
     return cells

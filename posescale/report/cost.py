@@ -36,8 +36,12 @@ class Conditions(NamedTuple):
 
 def conditions(batch: object, resolution: object) -> Conditions:
     """Conditions from a record's fields."""
-    size = " × ".join(map(str, resolution)) if isinstance(resolution, (tuple, list)) else ""
-    return Conditions(1 if batch is None or pd.isna(batch) else int(batch), size)
+    return Conditions(1 if batch is None or pd.isna(batch) else int(batch), size_words(resolution))
+
+
+def size_words(resolution: object) -> str:
+    """Height and width in words; empty where there is none."""
+    return " × ".join(map(str, resolution)) if isinstance(resolution, (tuple, list)) else ""
 
 
 def counts(
