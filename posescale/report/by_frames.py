@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from posescale.report.page import Block, Heading, Plot, listing, slug
-from posescale.report.style import PAPER, Look, canvas, end_labels, export, frames_axis
+from posescale.report.style import PAPER, Look, canvas, end_labels, export, places_axis
 
 if TYPE_CHECKING:
     from posescale.report.studies import Measure, Study
@@ -42,7 +42,7 @@ def _lines(members: list["Study"]) -> dict[str, Points]:
 
 def _figure(name: str, lines: dict[str, Points], looks: dict[str, Look], measure: "Measure") -> Plot:
     with canvas(height=3.6) as (figure, (axes,)):
-        frames_axis(axes, (t for points in lines.values() for t in points))
+        places_axis(axes, (t for points in lines.values() for t in points))
         for row, points in lines.items():
             look, frames = looks[row], sorted(points)
             means = [points[t][0] for t in frames]

@@ -12,7 +12,7 @@ WORK = "contractions+scan"
 
 
 def metrics(evidence: Evidence) -> dict[str, Any]:
-    """Nested numbers: study, model with T and selection, mean over seeds of each error or score; MACs by model and T."""
+    """Nested numbers: study, model with T and selection, mean over seeds of each error or score; MACs by T."""
     errors: dict[str, dict[str, dict[str, list[float]]]] = {}
     work: dict[str, dict[str, float]] = {}
     scored = evidence.current("accuracy")
