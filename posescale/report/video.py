@@ -92,12 +92,13 @@ def _blocks(study: Study, looks: dict[str, Look]) -> list[Block]:
         return blocks
     tests = time_tests(study)
     blocks += [_verdict(row, [t for t in tests if t.ours.name == row.name]) for row in _video_models(study)]
-    blocks += _figure(study, looks, f"{name}-time")
+    blocks += _figure(study, looks, f"{name}-figure")
     return blocks + ([Grid(time_table(study, tests, f"{name}-time"))] if tests else [])
 
 
 def _video_models(study: Study) -> list[Row]:
-    return [row for row in study.models if row.frames > 1 and row.scored]
+    """Models of several frames; rows of an ablation are compared with their whole model, elsewhere."""
+    return [r for r in study.models if r.frames > 1 and r.scored and not r.entries[0].record.label]
 
 
 def _image_models(study: Study) -> list[Row]:
@@ -225,7 +226,9 @@ def _verdict(row: Row, tests: list[Test]) -> Note:
         head = f"{row.name} uses time."
     seeds = len(row.scored)
     tail = " One seed: the intervals speak of videos alone." if seeds == 1 else ""
-    return Note(f"{head} {told}.{tail}", records=tuple(dict.fromkeys(k for t in asked for k in t.keys)))
+    return Note(
+        f"{head} {told[:1].upper()}{told[1:]}.{tail}", records=tuple(dict.fromkeys(k for t in asked for k in t.keys))
+    )
 
 
 def _other(test: Test) -> str:
