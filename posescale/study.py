@@ -176,12 +176,12 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Study":
+        if not self._names():
+            raise ValueError("nothing to do: models is empty, and so are cost.models and latency.models")
         self._check_names()
         self._check_task()
         if self.models and (self.dataset is None or not self.frames):
             raise ValueError("models are trained on a dataset at some clip lengths: give dataset and frames")
-        if not self.models and not self.measured_models():
-            raise ValueError("nothing to do: models is empty, and so are cost.models and latency.models")
         for model in self.models:
             self._check_start(model)
             try:
