@@ -129,7 +129,7 @@ def shapes(text: str) -> list["Shape"]:
     for word in text.split(","):
         sides = word.strip().split("x")
         if len(sides) not in (1, 3) or not all(side.isdecimal() and int(side) > 0 for side in sides):
-            raise ConfigError(f"--frames {text}: expected T or TxHxW, positive whole numbers, found {word!r}")
+            raise ConfigError(f"--frames {text}: expected positive whole numbers, T or TxHxW, found {word!r}")
         found.append(Shape(*map(int, sides)))
     return list(dict.fromkeys(found))
 
