@@ -1,7 +1,7 @@
 """The pipeline's configuration: one YAML file, checked before anything runs.
 
-`workflows/config/schema.json` is generated from these classes (`posescale config-schema`), for editors; a test keeps
-the two equal. No torch here: the workflow is planned by this module alone.
+`workflows/config/schema.json` is generated from these classes and those of `posescale.study` (`posescale
+config-schema`), for editors; a test keeps the two equal. No torch here: the workflow is planned by this module alone.
 """
 
 import difflib
@@ -10,86 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)  # fmt: skip
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from posescale.cards import component
-from posescale.errors import ConfigError, PosescaleError
-from posescale.recipes import Recipe
-
-Name = str
+from posescale.errors import ConfigError
+from posescale.study import Cost, Dataset, Latency, ModelChoice, Section, Size, Study, Training
 
 
-def _check_changes(changes: dict[str, Any]) -> dict[str, Any]:
-    try:
-        Recipe().override(**changes)
-    except PosescaleError as error:
-        raise ValueError(str(error)) from error
-    return changes
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Size(_Section):
-    """How much a split holds."""
-
-    sequences: PositiveInt
-    """Videos, each camera's apart."""
-    frames: PositiveInt
-    """Frames of all of them."""
-
-
-class Dataset(_Section):
-    """What a study trains and scores on."""
-
-    name: Name
-    """Dataset id, as listed by `posescale datasets`."""
-    source: str | None = None
-    """Folder of the raw data; the environment variable POSESCALE_DATA when not set; not needed by synthetic data."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """What the dataset's reader is asked for (its card lists them)."""
-    expected: Size | None = None
-    """Size of its training split, for forecasts made before the data are there."""
-
-
-class Training(_Section):
-    """How a study's models are trained: the recipe of each card, with the same changes for all."""
-
-    recipe: str = "small"
-    """Name of the recipe on each model's card."""
-    changes: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the recipe set alike for every model: epochs, steps_per_epoch, batch ..."""
-
-    _known_fields = field_validator("changes")(_check_changes)
-
-
-class ModelChoice(_Section):
-    """What one model of a study does differently from the others."""
-
-    frames: list[PositiveInt] | None = None
-    """Its clip lengths T."""
-    recipe: str | None = None
-    """Its recipe."""
-    changes: dict[str, Any] = Field(default_factory=dict)
-    """Fields of its recipe that are set, besides the study's."""
-    start: str | None = None
-    """File of pretrained weights, where its recipe starts from such."""
-
-    _known_fields = field_validator("changes")(_check_changes)
-
-
-class Machine(_Section):
+class Machine(Section):
     """What trainings and evaluations run on."""
 
     device: Literal["cpu", "cuda"] = "cpu"
@@ -102,117 +29,7 @@ class Machine(_Section):
     """Processes that read clips ahead."""
 
 
-class Cost(_Section):
-    """Which costs are counted."""
-
-    models: list[Name] = Field(default_factory=list)
-    """Models beyond the trained ones."""
-    frames: list[PositiveInt] = [9, 27, 81, 243]
-    """Clip lengths T."""
-
-
-class Latency(_Section):
-    """Which latencies and memory peaks are measured, and how long each cell may take."""
-
-    models: list[Name] = Field(default_factory=list)
-    """Models beyond the trained ones."""
-    frames: list[PositiveInt] = [9, 27, 81, 243]
-    """Clip lengths T."""
-    batch: PositiveInt = 1
-    """Clips per call."""
-    threads: PositiveInt = 1
-    """Threads torch may use."""
-    rounds: PositiveInt = 3
-    """Interleaved rounds over all cells."""
-    seconds: PositiveFloat = 0.5
-    """Busy seconds per cell and round."""
-
-
-class Study(_Section):
-    """One dataset, some models, the same budget for all."""
-
-    title: str
-    """Heading in the report."""
-    dataset: Dataset
-    models: list[Name]
-    """Model ids, as listed by `posescale models`."""
-    controls: list[Name] = ["ground_truth", "mean_pose", "copy_previous"]
-    """Controls that bound every table."""
-    frames: list[PositiveInt]
-    """Clip lengths T that models are trained at."""
-    seeds: list[int] = [0, 1, 2]
-    """Seeds; three at least for an interval worth the name."""
-    selections: list[Literal["last", "val-best"]] = ["last", "val-best"]
-    """Which weights are scored. The test split never selects."""
-    training: Training = Training()
-    per_model: dict[Name, ModelChoice] = Field(default_factory=dict)
-    """Models that differ from the rest: their own clip lengths, recipe, changes or pretrained weights."""
-    cost: Cost = Cost()
-    latency: Latency = Latency()
-
-    @field_validator("models", "controls")
-    @classmethod
-    def _known_models(cls, names: list[str]) -> list[str]:
-        for name in names:
-            try:
-                component(name)
-            except PosescaleError as error:
-                raise ValueError(str(error)) from error
-        return names
-
-    @model_validator(mode="after")
-    def _recipes_exist(self) -> "Study":
-        if stray := set(self.per_model) - set(self.models):
-            raise ValueError(f"per_model names {', '.join(sorted(stray))}, which models does not list")
-        for model in self.models:
-            try:
-                self.recipe(model)
-            except PosescaleError as error:
-                raise ValueError(str(error)) from error
-        return self
-
-    def choice(self, model: str) -> ModelChoice:
-        """What a model does differently."""
-        return self.per_model.get(model, ModelChoice())
-
-    def recipe_name(self, model: str) -> str:
-        """Name of a model's recipe on its card."""
-        return self.choice(model).recipe or self.training.recipe
-
-    def changes(self, model: str) -> dict[str, Any]:
-        """What is changed in a model's recipe."""
-        return self.training.changes | self.choice(model).changes
-
-    def recipe(self, model: str) -> Recipe:
-        """A model's recipe, with the changes.
-
-        Raises:
-            ConfigError: its card has none of that name, or a change does not suit it.
-        """
-        known = component(model).card.recipes
-        name = self.recipe_name(model)
-        if name not in known:
-            raise ConfigError(f"{model} has no recipe {name!r}; its card has {', '.join(known) or 'none'}")
-        return known[name].override(**self.changes(model))
-
-    def cells(self) -> list[tuple[str, int]]:
-        """Every model at each of its clip lengths."""
-        return [(m, frames) for m in self.models for frames in self.choice(m).frames or self.frames]
-
-    def all_frames(self) -> list[int]:
-        """Every clip length that a model is trained at."""
-        return sorted({frames for _, frames in self.cells()})
-
-    def cost_models(self) -> list[str]:
-        """Models whose cost is counted."""
-        return list(dict.fromkeys([*self.models, *self.cost.models]))
-
-    def latency_models(self) -> list[str]:
-        """Models whose latency and memory are measured."""
-        return list(dict.fromkeys([*self.models, *self.latency.models]))
-
-
-class Config(_Section):
+class Config(Section):
     """A run of the pipeline: `results/<name>/` and one report."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]+$")
@@ -270,8 +87,8 @@ def _section_at(loc: tuple[Any, ...]) -> type[BaseModel]:
     }  # fmt: skip
     if not loc:
         return Config
-    if len(loc) > 1 and loc[-2] == "per_model":
-        return ModelChoice
+    if len(loc) > 1 and loc[-2] in ("per_model", "studies"):
+        return ModelChoice if loc[-2] == "per_model" else Study
     return sections.get(loc[-1], Study)
 
 

@@ -55,6 +55,7 @@ class Record(_Strict):
     variant: str
     digest: str  # of the component's source files
     study: str = ""
+    label: str = ""  # what the study calls the model, where that is not the variant
     dataset: str | None = None
     protocol: str | None = None
     data_digest: str | None = None

@@ -235,6 +235,50 @@ def paired_bootstrap(
     return bootstrap_mean(a - b, weights, clusters, draws, seed, confidence)
 
 
+def crossed_bootstrap(
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    weights: ArrayLike | None = None,
+    paired: bool = False,
+    draws: int = 2000,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Difference of weighted means `ours - theirs` with an interval over seeds and sequences: both are redrawn.
+
+    A single seed adds no width of its own: the interval then speaks of sequences alone.
+
+    Args:
+        ours: (S, N) values by seed and sequence.
+        theirs: (R, N), the same sequences.
+        weights: (N,) of the sequences, such as their joints; all alike when not given.
+        paired: both are the same S trained models, under two conditions: they are redrawn together.
+        draws: bootstrap repetitions.
+        seed: of the draws.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: other shapes, or values that are not finite.
+    """
+    a, b = np.atleast_2d(np.asarray(ours, np.float64)), np.atleast_2d(np.asarray(theirs, np.float64))
+    mass = np.ones(a.shape[1]) if weights is None else _sample(weights)
+    if a.shape[1] != b.shape[1] or mass.size != a.shape[1] or (paired and a.shape != b.shape):
+        raise ValueError(f"values of the same sequences are needed, found {a.shape}, {b.shape} and {mass.size} weights")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()) or (mass < 0).any() or mass.sum() == 0:
+        raise ValueError("values must be finite, and weights non-negative and not all zero")
+    random = np.random.default_rng(seed)
+
+    def shares(count: int) -> NDArray[np.float64]:
+        return random.multinomial(count, np.full(count, 1 / count), size=draws) / count
+
+    ours_drawn, sequences = shares(len(a)), shares(mass.size) * mass
+    theirs_drawn = ours_drawn if paired else shares(len(b))
+    gaps = ((ours_drawn @ a - theirs_drawn @ b) * sequences).sum(axis=1)
+    kept = sequences.sum(axis=1) > 0
+    value = np.average(a.mean(axis=0) - b.mean(axis=0), weights=mass)
+    return _interval(value, gaps[kept] / sequences[kept].sum(axis=1), confidence)
+
+
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
     """Mean over seeds with Student's interval; a single seed has an unbounded one."""
     array = _sample(values)

@@ -6,18 +6,19 @@ import os
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from posescale import consent
 from posescale.cards import ROOT, component, components, folder_digest
-from posescale.config import Config, Dataset, Machine, Study, data_source, parse
+from posescale.config import Config, Cost, Dataset, Latency, Machine, Study, data_source, parse
 from posescale.data import catalog
 from posescale.errors import ConfigError, PosescaleError
 
 LAST_WEIGHTS = ("weights-last.pt", "history.csv", "record.jsonl")
 WEIGHTS = (*LAST_WEIGHTS, "weights-val-best.pt")
+SUFFIXES = {"as_is": "", "own_frame": "-own_frame", "shuffled": "-shuffled"}  # of accuracy files, by condition
 
 
 class Run:
@@ -39,9 +40,13 @@ class Run:
         """The study that a rule's wildcards name."""
         return self.config.studies[wildcards.study]
 
+    def model(self, wildcards: Any) -> str:
+        """Id of the model that a rule's wildcards name; a study may call it otherwise."""
+        return self.study(wildcards).variant(wildcards.model)
+
     def data(self) -> list[str]:
         """Indices of all prepared datasets."""
-        return [f"{self.root}/data/{name}/index.json" for name in self.config.studies]
+        return [f"{self.root}/data/{name}/index.json" for name, study in self.config.studies.items() if study.dataset]
 
     def trained(self) -> list[str]:
         """Records of all trainings."""
@@ -53,16 +58,13 @@ class Run:
         for name, study in self.config.studies.items():
             folder = f"{self.root}/measure/{name}"
             scored += [
-                f"{folder}/accuracy/{model}-T{frames}-seed{seed}-{selection}.jsonl"
+                f"{folder}/accuracy/{model}-T{frames}-seed{seed}-{selection}{SUFFIXES[condition]}.jsonl"
                 for model, frames in study.cells()
                 for seed in study.seeds
                 for selection in study.selections
+                for condition in study.conditions_of(frames)
             ]
-            controls += [
-                f"{folder}/controls/{control}-T{frames}.jsonl"
-                for control in study.controls
-                for frames in study.all_frames()
-            ]
+            controls += [f"{folder}/controls/{control}-T{frames}.jsonl" for control, frames in study.controls_scored()]
         return scored + controls
 
     def cost(self) -> list[str]:
@@ -72,7 +74,8 @@ class Run:
 
     def latency(self) -> list[str]:
         """Records of all timings and memory peaks, one file per study: its models are timed side by side."""
-        return [f"{self.root}/measure/{name}/latency.jsonl" for name in self.config.studies]
+        studies = self.config.studies.items()
+        return [f"{self.root}/measure/{name}/latency.jsonl" for name, study in studies if study.latency_models()]
 
     def claims(self) -> list[str]:
         """Counts behind the ledger of published numbers, where the run asks for it."""
@@ -102,7 +105,7 @@ class Run:
         """Study -> what keeps its data from being prepared here; studies whose data are prepared, or can be, are left
         out.
         """
-        found = {name: _lacking(study.dataset) for name, study in self.config.studies.items()}
+        found = {name: _lacking(study.dataset) for name, study in self.config.studies.items() if study.dataset}
         done = {name for name in found if Path(f"{self.root}/data/{name}/index.json").exists()}
         return {name: words for name, words in found.items() if words and name not in done}
 
@@ -174,30 +177,58 @@ def data_options(study: Study) -> str:
 
 
 def training_options(study: Study, model: str, machine: Machine) -> str:
-    """Arguments of `posescale train` for a model of a study: recipe, changes, machine."""
-    start = study.choice(model).start
+    """Arguments of `posescale train` for a model of a study: recipe, changes, its own arguments, size, machine."""
     place = {"device": machine.device, "devices": machine.devices, "workers": machine.workers}
     plain = Machine().model_dump()
     words = [f"--{key} {value}" for key, value in place.items() if value != plain[key]]
-    words += [f"--start {shlex.quote(start)}"] if start else []
-    return " ".join([f"--recipe {study.recipe_name(model)}", *_settings(study.changes(model)), *words])
+    words += [f"--label {label}"] if (label := study.label(model)) else []
+    words += [f"--{side} {n}" for side, n in zip(("height", "width"), study.size or (), strict=False)]
+    own = _settings(study.choice(model).overrides, "--model")
+    return " ".join([f"--recipe {study.recipe_name(model)}", *_settings(study.changes(model)), *own, *words])
 
 
-def scoring_options(study: Study, model: str, machine: Machine) -> str:
-    """Arguments of `posescale evaluate` for a model of a study: the protocol that its recipe teaches, the device."""
+def scoring_options(study: Study, model: str, suffix: str, machine: Machine) -> str:
+    """Arguments of `posescale evaluate` for a model of a study: the protocol its recipe teaches, condition, device."""
     rules = study.recipe(model).protocol
     words = [f"--protocol {rules}"] if rules else []
+    words += [f"--condition {suffix[1:]}"] if suffix else []
     return " ".join(words + ([f"--device {machine.device}"] if machine.device != "cpu" else []))
 
 
-def start_file(study: Study, model: str) -> list[str]:
-    """The file of pretrained weights that a model starts from, if it does."""
-    start = study.choice(model).start
-    return [start] if start else []
+def start_file(run: Run, wildcards: Any) -> list[str]:
+    """The weights that a training starts from, if it does: a file, or what this run trains for the same seed."""
+    study = run.study(wildcards)
+    choice = study.choice(wildcards.model)
+    if other := choice.start_from:
+        cell = f"{other}-T{study.lengths(other)[0]}-seed{wildcards.seed}"
+        return [f"{run.root}/train/{wildcards.study}/{cell}/weights-last.pt"]
+    return [choice.start] if choice.start else []
 
 
-def _settings(values: dict[str, Any]) -> list[str]:
-    return [f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in sorted(values.items())]
+def measured(study: Study, models: Iterable[str]) -> str:
+    """Models as `posescale cost` and `posescale latency` take them: [LABEL=]MODEL[:KEY=VALUE]..."""
+    return " ".join(shlex.quote(_entry(study, model)) for model in models)
+
+
+def _entry(study: Study, model: str) -> str:
+    label, overrides = study.label(model), study.choice(model).overrides
+    pairs = [f":{key}={json.dumps(value)}" for key, value in sorted(overrides.items())]
+    return (f"{label}=" if label else "") + study.variant(model) + "".join(pairs)
+
+
+def shapes(study: Study, section: Cost) -> str:
+    """Their --frames."""
+    return ",".join(study.shapes(section))
+
+
+def limits(latency: Latency) -> str:
+    """The limits of a timing as options."""
+    words = {"timeout": latency.timeout, "memory-limit": latency.memory_limit}
+    return " ".join(f"--{name} {number:g}" for name, number in words.items() if number is not None)
+
+
+def _settings(values: dict[str, Any], option: str = "--set") -> list[str]:
+    return [f"{option} {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in sorted(values.items())]
 
 
 def code_digest(*folders: str, model: str | None = None) -> str:

@@ -283,3 +283,42 @@ class TestClusters:
                 found = stats.bootstrap_mean(seen, clusters=names if together else None, draws=400, seed=trial)
                 covered[together] += found.low <= 0 <= found.high
         assert covered[True] > 0.9 * 300 and covered[False] < 0.8 * 300
+
+
+def test_a_crossed_bootstrap_knows_both_where_seeds_and_where_sequences_scatter():
+    random = np.random.default_rng(0)
+    same = random.standard_normal(40)
+    still = np.tile(same, (3, 1))
+    zero = stats.crossed_bootstrap(still, still, paired=True)
+    assert zero == (0, 0, 0)
+    by_seed = stats.crossed_bootstrap(still + np.array([[-3.0], [0.0], [3.0]]), still)
+    assert by_seed.value == pytest.approx(0) and by_seed.low < -1 and by_seed.high > 1
+    one = stats.crossed_bootstrap(still[:1] + 5, still[:1])
+    assert one.low == pytest.approx(5) == one.high  # nothing scatters within one pair of rows that differ by 5
+
+
+def test_a_crossed_bootstrap_weighs_sequences_and_covers_a_true_difference():
+    heavy = stats.crossed_bootstrap([[1.0, 0.0]], [[0.0, 0.0]], weights=[3, 1])
+    assert heavy.value == pytest.approx(0.75)
+    random, hits = np.random.default_rng(1), 0
+    for trial in range(60):
+        gap = 1.0 + 0.5 * random.standard_normal(30)
+        ours = 0.3 * random.standard_normal((5, 1)) + gap + 0.1 * random.standard_normal((5, 30))
+        theirs = 0.3 * random.standard_normal((5, 1)) + 0.1 * random.standard_normal((5, 30))
+        found = stats.crossed_bootstrap(ours, theirs, draws=400, seed=trial)
+        hits += found.low <= 1.0 <= found.high
+    assert hits >= 49  # 95 % of 60, less what five seeds and chance allow
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "options"),
+    [
+        ([[1.0, 2.0]], [[1.0]], {}),
+        ([[1.0, np.nan]], [[1.0, 2.0]], {}),
+        ([[1.0, 2.0]], [[1.0, 2.0]], {"weights": [0, 0]}),
+        ([[1.0, 2.0]], [[1.0, 2.0], [1.0, 2.0]], {"paired": True}),
+    ],
+)
+def test_a_crossed_bootstrap_refuses_what_does_not_fit(ours, theirs, options):
+    with pytest.raises(ValueError, match="needed|must be"):
+        stats.crossed_bootstrap(ours, theirs, **options)

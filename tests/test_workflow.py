@@ -52,6 +52,60 @@ def test_every_shipped_configuration_plans_or_lists_what_is_missing(path, tmp_pa
         assert done.stderr.count(f"    {words}") == len(datasets)
 
 
+VIDEO = {
+    "name": "x",
+    "title": "t",
+    "studies": {
+        "v": {
+            "title": "t",
+            "dataset": {"name": "synthetic_video"},
+            "models": ["vitpose_tiny", "glsmamba_tiny", "unified"],
+            "frames": [5],
+            "size": [96, 64],
+            "seeds": [0, 1],
+            "selections": ["last"],
+            "conditions": ["as_is", "own_frame"],
+            "per_model": {
+                "vitpose_tiny": {"frames": [1]},
+                "glsmamba_tiny": {"start_from": "vitpose_tiny"},
+                "unified": {"model": "glsmamba_tiny", "overrides": {"paths": 2, "merging": "sum"}},
+            },
+        }
+    },
+}
+
+
+def test_the_same_rules_plan_a_study_on_video(tmp_path):
+    """Starts follow the seed, conditions are files of their own, a name of the study's own is in the paths."""
+    (tmp_path / "video.yaml").write_text(yaml.dump(VIDEO))
+    arguments = ["-n", "-p", "--cores", "2", "--configfile", tmp_path / "video.yaml", "--directory", tmp_path]
+    done = _snakemake(*arguments, env=_environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    text = " ".join((done.stdout + done.stderr).split())
+    for seed in (0, 1):
+        start = f"results/x/train/v/vitpose_tiny-T1-seed{seed}/weights-last.pt"
+        out = f"results/x/train/v/glsmamba_tiny-T5-seed{seed}"
+        train = next(w for w in text.split("posescale train ") if f"--out {out}" in w)
+        assert f"--start {start}" in train and 'start="pretrained"' in train and "--height 96 --width 64" in train
+    named = next(w for w in text.split("posescale train ") if "--out results/x/train/v/unified-T5-seed0" in w)
+    assert named.startswith("glsmamba_tiny ") and "--label unified" in named and "--start" not in named
+    assert "--model paths=2" in named.replace("'", "")
+    folder = "results/x/measure/v/accuracy"
+    assert f"{folder}/unified-T5-seed1-last-own_frame.jsonl" in text and "--condition own_frame" in text
+    assert f"{folder}/vitpose_tiny-T1-seed0-last.jsonl" in text and "vitpose_tiny-T1-seed0-last-own_frame" not in text
+    assert "interpolate_visible" in text and "unified=glsmamba_tiny:merging=" in text and "17x96x64" in text
+
+
+def test_what_is_only_measured_needs_no_data(tmp_path):
+    done = _dry_run(CONFIGS / "video_scaling.yaml", tmp_path)
+    assert done.returncode == 0
+    arguments = ["-n", "-p", "--cores", "2", "--configfile", CONFIGS / "video_scaling.yaml", "--directory", tmp_path]
+    done = _snakemake(*arguments, env=_environment(tmp_path))
+    text = done.stdout + done.stderr
+    assert "posescale data prepare" not in text and "posescale train" not in text
+    assert "glsformer_j_naive=glsformer_j_tiny:attention=" in text and "--memory-limit 16" in text
+
+
 def test_costs_are_planned_without_the_data(tmp_path):
     arguments = ["cost", "-n", "--cores", "2", "--configfile", CONFIGS / "paper.yaml", "--directory", tmp_path]
     done = _snakemake(*arguments, env=_environment(tmp_path))

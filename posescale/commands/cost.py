@@ -1,7 +1,7 @@
 """`posescale cost`: parameters, arithmetic by convention, bytes; nothing is timed."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,8 +10,19 @@ from posescale.commands.output import AsJson, show
 from posescale.errors import ConfigError
 from posescale.records import Record
 
-Names = Annotated[list[str], typer.Argument(help="Model ids, separated by spaces or commas.")]
-Frames = Annotated[str, typer.Option(help="Clip lengths T, separated by commas.")]
+if TYPE_CHECKING:
+    from posescale.measure.plan import Entry, Shape
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        help="Models, separated by spaces or commas. [LABEL=]MODEL[:KEY=VALUE]... gives one a name and constructor "
+        "arguments of its own, as in naive=glsformer_j_tiny:attention=naive."
+    ),
+]
+Frames = Annotated[
+    str, typer.Option(help="Clip lengths T, separated by commas; TxHxW for video of that size, as in 5x256x192.")
+]
 Batch = Annotated[int, typer.Option(min=1, help="Clips per call.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Constructor argument as key=value; repeatable.")]
 Study = Annotated[str, typer.Option(help="Name of the study, written into the records.")]
@@ -33,19 +44,23 @@ def cost(
     from posescale.records import write
 
     overrides = parse_settings(settings or [])
-    lengths, models = numbers("--frames", frames), words(names)
-    counted = [count(name, t, batch, study, **overrides) for name in models for t in lengths]
+    lengths, models = shapes(frames), entries(names)
+    counted = [
+        count(e.model, s.frames, batch, study, e.label, **{**overrides, **e.overrides, **s.size})
+        for e in models
+        for s in lengths
+    ]
     if record is not None:
         write(record, counted)
     if as_json:
         show([row for r in counted for row in _rows(r)], as_json)
         return
-    for name in models:
-        of_model = [r for r in counted if r.variant == name]
-        show(_side_by_side(of_model), as_json, f"{name}: one forward pass, batch {batch}")
-        failed = [f"T={r.frames}: {r.status}: {r.reason}" for r in of_model if r.status != "ok"]
+    for number, entry in enumerate(models):
+        name, of_model = entry.model, counted[number * len(lengths) : (number + 1) * len(lengths)]
+        show(_side_by_side(of_model), as_json, f"{entry.label or name}: one forward pass, batch {batch}")
+        failed = [f"{clip(r)}: {r.status}: {r.reason}" for r in of_model if r.status != "ok"]
         reasons = [text for r in of_model[-1:] if (text := reason_for_difference(r))]
-        growth = _growth(name, lengths[-1], overrides) if len(failed) < len(of_model) else []
+        growth = _growth(name, lengths[-1].frames, overrides) if len(failed) < len(of_model) else []
         typer.echo("\n".join([*failed, *reasons, *growth, *_published(of_model)]) + "\n")
 
 
@@ -79,25 +94,61 @@ def _published(counted: list[Record]) -> list[str]:
     ]
 
 
+def entries(texts: list[str]) -> list["Entry"]:
+    """Models with their labels and own constructor arguments.
+
+    Raises:
+        ConfigError: a word that is none, or two models of one name.
+    """
+    from posescale.measure.plan import Entry
+
+    found = []
+    for word in words(texts):
+        head, *pairs = word.split(":")
+        label, equals, model = head.rpartition("=")
+        if not model or (equals and not label):
+            raise ConfigError(
+                f"{word}: expected [LABEL=]MODEL[:KEY=VALUE]..., as in naive=glsformer_j_b:attention=naive"
+            )
+        found.append(Entry(model, label, parse_settings(pairs, model)))
+    names = [entry.label or entry.model for entry in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{', '.join(twice)}: named twice; give one of them a label, as in other={twice[0]}:...")
+    return found
+
+
+def shapes(text: str) -> list["Shape"]:
+    """Shapes of clips, `T` or `TxHxW`, separated by commas, each once.
+
+    Raises:
+        ConfigError: names the word.
+    """
+    from posescale.measure.plan import Shape
+
+    found = []
+    for word in text.split(","):
+        sides = word.strip().split("x")
+        if len(sides) not in (1, 3) or not all(side.isdecimal() and int(side) > 0 for side in sides):
+            raise ConfigError(f"--frames {text}: expected positive whole numbers, T or TxHxW, found {word!r}")
+        found.append(Shape(*map(int, sides)))
+    return list(dict.fromkeys(found))
+
+
+def clip(record: Record) -> str:
+    """The clip a record was measured on, in words."""
+    size = " x ".join(map(str, record.resolution or ()))
+    return f"T={record.frames}" + (f", {size}" if size else "")
+
+
 def words(texts: list[str]) -> list[str]:
     """Words separated by spaces or commas, each once."""
     return list(dict.fromkeys(word for text in texts for word in text.split(",") if word))
 
 
-def numbers(option: str, text: str) -> list[int]:
-    """Positive whole numbers separated by commas, each once.
-
-    Raises:
-        ConfigError: names the option and the word.
-    """
-    wrong = [word for word in text.split(",") if not word.strip().isdecimal() or int(word) < 1]
-    if wrong:
-        raise ConfigError(f"{option} {text}: expected positive whole numbers separated by commas, found {wrong[0]!r}")
-    return list(dict.fromkeys(int(word) for word in text.split(",")))
-
-
 def _rows(record: Record) -> list[dict[str, Any]]:
-    key = {"model": record.variant, "frames": record.frames, "batch": record.batch}
+    size = "x".join(map(str, record.resolution or ())) or None
+    key = {"model": record.variant, "label": record.label or None, "frames": record.frames, "size": size}
+    key |= {"batch": record.batch}
     ending = {"status": record.status, "reason": record.reason, "record": record.id}
     values = [(v.name, v.convention, _whole(v.value), v.unit) for v in record.values] or [(None, None, None, None)]
     return [key | dict(zip(("quantity", "convention", "value", "unit"), value)) | ending for value in values]
@@ -117,8 +168,8 @@ _SHOWN = {
 
 
 def _side_by_side(counted: list[Record]) -> list[dict[str, Any]]:
-    figures = {r.frames: {(v.name, v.convention): _whole(v.value) for v in r.values} for r in counted}
-    return [{"": label} | {f"T={t}": found.get(key) for t, found in figures.items()} for label, key in _SHOWN.items()]
+    figures = {clip(r): {(v.name, v.convention): _whole(v.value) for v in r.values} for r in counted}
+    return [{"": label} | {t: found.get(key) for t, found in figures.items()} for label, key in _SHOWN.items()]
 
 
 def _whole(value: float | None) -> float | int | None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from posescale.commands.cost import Batch, Frames, Names, RecordFile, Settings, Study, numbers, words
+from posescale.commands.cost import Batch, Frames, Names, RecordFile, Settings, Study, clip, entries, shapes
 from posescale.commands.data import parse_settings
 from posescale.commands.output import AsJson, show
 from posescale.records import Record
@@ -37,7 +37,7 @@ def latency(
     from posescale.records import write
 
     shared: dict[str, Any] = {
-        "names": words(names), "frames": numbers("--frames", frames), "batch": batch, "threads": threads,
+        "names": entries(names), "frames": shapes(frames), "batch": batch, "threads": threads,
         "device": device, "dtype": dtype, "attention": attention, "overrides": parse_settings(settings or []),
         "memory_limit": memory_limit, "timeout": timeout, "study": study,
     }  # fmt: skip
@@ -46,12 +46,12 @@ def latency(
         weighed = weigh_models(**shared, progress=show_progress) if memory else []
     if record is not None:
         write(record, [*timed, *weighed])
-    title = f"Median of one call, batch {batch}, {device}, {dtype}, {mode}; ratio to {shared['names'][0]} at the same T"
+    title = f"Median of one call, batch {batch}, {device}, {dtype}, {mode}; ratio to {_name(timed[0])} at the same T"
     rows = _rows(timed, weighed)
     show(rows if as_json else [_brief(row) for row in rows], as_json, title)
     if not as_json:
         failed = [r for r in (*timed, *weighed) if r.status != "ok"]
-        typer.echo("\n".join(f"{r.variant} T={r.frames}, {r.kind}: {r.status}: {r.reason}" for r in failed))
+        typer.echo("\n".join(f"{_name(r)} {clip(r)}, {r.kind}: {r.status}: {r.reason}" for r in failed))
 
 
 def _progress():
@@ -70,11 +70,15 @@ def _progress():
 
 
 def _rows(timed: list[Record], weighed: list[Record]) -> list[dict[str, Any]]:
-    peaks = {(r.variant, r.frames): r for r in weighed}
+    peaks = {(_name(r), clip(r)): r for r in weighed}
     firsts = {}
     for record in timed:
-        firsts.setdefault(record.frames, record)
-    return [_row(r, firsts[r.frames], peaks.get((r.variant, r.frames))) for r in timed]
+        firsts.setdefault(clip(record), record)
+    return [_row(r, firsts[clip(r)], peaks.get((_name(r), clip(r)))) for r in timed]
+
+
+def _name(record: Record) -> str:
+    return record.label or record.variant
 
 
 def _row(record: Record, first: Record, peak: Record | None) -> dict[str, Any]:
@@ -83,8 +87,10 @@ def _row(record: Record, first: Record, peak: Record | None) -> dict[str, Any]:
     values = {v.name: v for v in record.values}
     p50, per_frame = values.get("latency"), values.get("latency_per_frame")
     low, high = p50.interval if p50 else (None, None)
+    size = "x".join(map(str, record.resolution or ())) or None
     row: dict[str, Any] = {
-        "model": record.variant, "frames": record.frames, "p50_ms": p50 and p50.value, "low_ms": low, "high_ms": high,
+        "model": record.variant, "label": record.label or None, "frames": record.frames, "size": size,
+        "p50_ms": p50 and p50.value, "low_ms": low, "high_ms": high,
         "ms_per_frame": per_frame and per_frame.value, "ratio": None, "ratio_low": None, "ratio_high": None,
         "verdict": None,
     }  # fmt: skip
@@ -98,8 +104,9 @@ def _row(record: Record, first: Record, peak: Record | None) -> dict[str, Any]:
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
     ratio = _with_interval(row["ratio"], row["ratio_low"], row["ratio_high"])
     return {
-        "model": row["model"],
+        "model": row["label"] or row["model"],
         "T": row["frames"],
+        **({"size": row["size"]} if row["size"] else {}),
         "ms": _with_interval(row["p50_ms"], row["low_ms"], row["high_ms"]),
         "ms/frame": row["ms_per_frame"],
         "ratio": f"{ratio} {(row['verdict'] or '').lower()}".strip(),

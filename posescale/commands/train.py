@@ -37,6 +37,7 @@ def train(
         list[str] | None,
         typer.Option("--model", help="A constructor argument of the model, as key=value. Repeatable."),
     ] = None,
+    label: Annotated[str, typer.Option(help="What the study calls the model, if not by its id.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Train a model; interrupted or killed, the same command goes on after the last finished epoch."""
@@ -47,7 +48,7 @@ def train(
     overrides = parse_settings(model or [], "--model") | {side: n for side, n in size.items() if n is not None}
     record = fit(
         name, data, frames, seed, chosen, out, threads, device, overrides, study=study, devices=devices, start=start,
-        workers=workers,
+        workers=workers, label=label,
     )  # fmt: skip
     if record.status != "ok":
         sys.exit(f"posescale: {name} T={frames} seed={seed}: {record.status}: {record.reason}; see {out}/history.csv")

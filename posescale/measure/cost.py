@@ -29,7 +29,7 @@ from posescale.records import Record, Value
 FVCORE_LIMIT = 100_000_000_000  # MACs up to which fvcore may run a model for real, where `meta` does not serve it
 
 
-def cost(name: str, frames: int, batch: int = 1, study: str = "", **overrides: Any) -> Record:
+def cost(name: str, frames: int, batch: int = 1, study: str = "", label: str = "", **overrides: Any) -> Record:
     """Count one forward pass of a model; nothing is timed.
 
     The dispatch counter, the card's closed form and an instrumented run of the scan's recurrence must agree.
@@ -38,7 +38,7 @@ def cost(name: str, frames: int, batch: int = 1, study: str = "", **overrides: A
         name: model id.
         frames: T.
         batch: clips.
-        study: written into the record.
+        study, label: written into the record.
         **overrides: constructor arguments, such as `height=384`.
 
     Returns:
@@ -55,6 +55,7 @@ def cost(name: str, frames: int, batch: int = 1, study: str = "", **overrides: A
         "kind": "cost",
         "component": found.card.id,
         "variant": name,
+        "label": label,
         "digest": found.digest,
         "study": study,
         "frames": frames,

@@ -10,7 +10,7 @@ import numpy as np
 
 from posescale import stats
 from posescale.measure.gpu import typical_clock
-from posescale.measure.plan import Cell, Plan, Progress, check, model_cell
+from posescale.measure.plan import Cell, Entry, Plan, Progress, Shape, check, model_cells
 from posescale.measure.session import Event, Worker
 from posescale.records import Record, Value
 
@@ -51,8 +51,8 @@ def default_limits(device: str) -> Limits:
 
 
 def latency(
-    names: Sequence[str],
-    frames: Sequence[int],
+    names: Sequence[str | Entry],
+    frames: Sequence[int | Shape],
     batch: int = 1,
     threads: int = 1,
     rounds: int = 3,
@@ -75,7 +75,7 @@ def latency(
     again, and last compares outputs of timed calls with an eager float32 copy of the model.
 
     Args:
-        names, frames: model ids and clip lengths T.
+        names, frames: model ids (or ids with arguments of their own), and clip lengths T (or shapes of clips).
         batch, threads: clips per call, and PyTorch's threads on the CPU.
         rounds: at least 3 for an interval worth the name.
         seconds: busy time per cell and round; a slow model is called twice at least.
@@ -105,7 +105,7 @@ def latency(
         timeout=timeout,
     )
     preferences = {"attention": attention} if attention else {}
-    cells = [model_cell(name, t, batch, overrides or {}, preferences) for t in frames for name in names]
+    cells = model_cells(names, frames, batch, overrides or {}, preferences)
     plan = Plan(threads, device, dtype, mode, seconds, timeout, memory_limit, seed, study)
     return latency_of(cells, plan, rounds, limits, progress)
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posescale.measure.plan import Cell, Plan, Progress, check, model_cell
+from posescale.measure.plan import Cell, Entry, Plan, Progress, Shape, check, model_cells
 from posescale.measure.session import Event, Worker
 from posescale.records import Record, Value
 
 
 def memory(
-    names: Sequence[str],
-    frames: Sequence[int],
+    names: Sequence[str | Entry],
+    frames: Sequence[int | Shape],
     batch: int = 1,
     threads: int = 1,
     device: str = "cpu",
@@ -31,7 +31,7 @@ def memory(
     check(names, frames, device, dtype, batch=batch, threads=threads, timeout=timeout)
     plan = Plan(threads, device, dtype, "eager", 0.0, timeout, memory_limit, 0, study)
     preferences = {"attention": attention} if attention else {}
-    cells = [model_cell(name, t, batch, overrides or {}, preferences) for t in frames for name in names]
+    cells = model_cells(names, frames, batch, overrides or {}, preferences)
     records = []
     for number, cell in enumerate(cells):
         progress(number / len(cells), f"memory: {cell.label}")

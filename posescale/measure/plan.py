@@ -44,20 +44,72 @@ class Cell:
         return self.identity["batch"]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A model to be measured: its id, constructor arguments, and what a study calls it with them.
+
+    Written `[LABEL=]MODEL[:KEY=VALUE]...`, such as `naive=glsformer_j_tiny:attention=naive`.
+    """
+
+    model: str
+    label: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The clips a model is measured on: T, and H and W of a video model's crops (its own, if None).
+
+    Written `T` or `TxHxW`, such as `5x256x192`.
+    """
+
+    frames: int
+    height: int | None = None
+    width: int | None = None
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Height and width as constructor arguments."""
+        return {k: v for k, v in (("height", self.height), ("width", self.width)) if v is not None}
+
+    def __str__(self) -> str:
+        return "x".join(str(n) for n in (self.frames, self.height, self.width) if n is not None)
+
+
+def model_cells(
+    entries: Sequence[Entry | str], shapes: Sequence[Shape | int], batch: int, overrides: Mapping[str, Any],
+    preferences: Mapping[str, Any],
+) -> list[Cell]:  # fmt: skip
+    """Every model on clips of every shape."""
+    chosen = [e if isinstance(e, Entry) else Entry(e) for e in entries]
+    wanted = [s if isinstance(s, Shape) else Shape(s) for s in shapes]
+    return [
+        model_cell(e.model, s.frames, batch, {**overrides, **e.overrides, **s.size}, preferences, e.label)
+        for s in wanted
+        for e in chosen
+    ]
+
+
 def model_cell(
-    name: str, frames: int, batch: int, overrides: Mapping[str, Any], preferences: Mapping[str, Any]
+    name: str, frames: int, batch: int, overrides: Mapping[str, Any], preferences: Mapping[str, Any], label: str = ""
 ) -> Cell:
     """A model at one T and batch."""
     found = component(name)
     chosen = {"overrides": dict(overrides), "preferences": dict(preferences)}
     identity = {
-        "component": found.card.id, "variant": name, "digest": found.digest, "frames": frames, "batch": batch,
+        "component": found.card.id, "variant": name, "label": label, "digest": found.digest, "frames": frames,
+        "batch": batch,
         "options": {"scope": "model only"} | {k: v for k, v in chosen.items() if v},
     }  # fmt: skip
     if found.card.task == "video":
         size = found.parameters | dict(overrides)
         identity["resolution"] = (size["height"], size["width"]) if {"height", "width"} <= size.keys() else None
-    return Cell(f"{name} T={frames}", {"name": name, "frames": frames, "batch": batch, **chosen}, identity)
+    size = "x".join(map(str, identity.get("resolution") or ()))
+    return Cell(
+        f"{label or name} T={frames} {size}".strip(),
+        {"name": name, "frames": frames, "batch": batch, **chosen},
+        identity,
+    )
 
 
 @dataclass(frozen=True)
@@ -97,8 +149,9 @@ class Plan:
 
 
 def check(
-    names: Sequence[str], frames: Sequence[int], device: str, dtype: str, mode: str = "eager", **numbers: float
-) -> None:
+    names: Sequence[str | Entry], frames: Sequence[int | Shape], device: str, dtype: str, mode: str = "eager",
+    **numbers: float,
+) -> None:  # fmt: skip
     """Refuse unknown models and settings out of range.
 
     Raises:
@@ -106,10 +159,11 @@ def check(
         ConfigError: names the settings.
     """
     for name in names:
-        component(name)
+        component(name.model if isinstance(name, Entry) else name)
+    lengths = [s.frames if isinstance(s, Shape) else s for s in frames]
     choices = [("device", device.partition(":")[0], ("cpu", "cuda")), ("dtype", dtype, DTYPES), ("mode", mode, MODES)]
     wrong = [f"{k} {v!r} (of {', '.join(known)})" for k, v, known in choices if v not in known]
-    wrong += [f"{k} {v}" for k, v in numbers.items() if not v > 0] + [f"frames {t}" for t in frames if t < 1]
+    wrong += [f"{k} {v}" for k, v in numbers.items() if not v > 0] + [f"frames {t}" for t in lengths if t < 1]
     if wrong or not names or not frames:
         raise ConfigError(
             f"measuring needs models, clip lengths and positive settings, found {', '.join(wrong) or 'none'}"

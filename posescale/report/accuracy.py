@@ -1,24 +1,20 @@
 """Accuracy: one block per study, in which everything is equal but the model and the seed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from posescale import stats
 from posescale.report.by_frames import by_frames
-from posescale.report.evidence import Entry, Evidence
 from posescale.report.forest import forest
 from posescale.report.page import Block, Grid, Heading, Note, Section, count, listing, slug
+from posescale.report.studies import Row, Study, better_by, difference
 from posescale.report.style import Look
 from posescale.report.tables import Cell, Column, Table, number, text
 
-METRICS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE", "n_mpjpe": "N-MPJPE", "mpjve": "MPJVE"}
+METRICS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE", "n_mpjpe": "N-MPJPE", "mpjve": "MPJVE", "pck": "PCK", "ap": "AP"}
 DIGITS = {"mpjpe": 1, "p_mpjpe": 1, "n_mpjpe": 1}
+<<<<<<< HEAD
 REFERENCE = "mean_pose"
 _CONTROLS = ("ground_truth", "mean_pose", "copy_previous", "null")
 
@@ -205,6 +201,8 @@ def difference(ours: Row, theirs: Row) -> Difference | None:
     pairs = [[row.by_sequence[name] for name in common] for row in (ours, theirs)]
     estimate = stats.paired_bootstrap(*pairs, clusters=clusters)
     return Difference(estimate, len(common), len(set(clusters)) if all(together) else None)
+=======
+>>>>>>> vpipe
 
 
 def section(found: list[Study], looks: dict[str, Look], rescored: Iterable[Block] = ()) -> Section:
@@ -214,9 +212,10 @@ def section(found: list[Study], looks: dict[str, Look], rescored: Iterable[Block
         blocks += _blocks(study, looks)
     blocks += [*by_frames(found, looks), *rescored]
     lead = (
-        "Mean over seeds with Student's 95 % interval in brackets; n is the number of seeds. Lower is better. "
-        "Controls bound each table: the ground truth itself, the mean pose of the training set, and the pose of the "
-        "frame before. A table never mixes datasets, protocols, clip lengths, selection rules or machines."
+        "Mean over seeds with Student's 95 % interval in brackets; n is the number of seeds. Errors in mm are better "
+        "low, PCK and AP high. Controls bound each table: the ground truth itself, the mean pose of the training set, "
+        "and the pose of the frame before. A table never mixes datasets, protocols, selection rules or machines; in "
+        "lifting it has one clip length, in video T is a column, because one rival sees a single frame."
     )
     return Section("accuracy", "Accuracy", lead if found else "No accuracy records.", tuple(blocks))
 
@@ -227,20 +226,20 @@ def _blocks(study: Study, looks: dict[str, Look]) -> list[Block]:
     blocks: list[Block] = [Heading(study.conditions.title, study.conditions.words), Grid(main_table(study, name))]
     blocks += [Note(text) for text in _remarks(study)]
     blocks += forest(study, looks, f"{name}-forest")
-    tables = [pair_table(study, f"{name}-pairs"), action_table(study, f"{name}-actions")]
+    tables = [pair_table(study, f"{name}-pairs"), group_table(study, f"{name}-{slug(study.measure.groups)}s")]
     return blocks + [Grid(table) for table in tables if table.rows]
 
 
 def _remarks(study: Study) -> list[str]:
     remarks = []
-    if study.reference is None and any(row.keys("mpjpe") for row in study.models):
+    if study.measure.reference and study.reference is None and any(row.scored for row in study.models):
         remarks.append("No mean-pose record shares these conditions, so the share of the mean pose is not given.")
-    few = sorted({row.name for row in study.models if 0 < len(row.keys("mpjpe")) < 3})
+    few = sorted({row.name for row in study.models if 0 < len(row.scored) < 3})
     if few:
         remarks.append(f"Fewer than three seeds: {listing(few)}. One seed has no interval.")
     for row in study.rows:
         lost = [e.record for e in row.entries if e.record.status not in {"ok", "unstable"}]
-        if lost and row.keys("mpjpe"):
+        if lost and row.scored:
             ends = listing(sorted({r.status for r in lost}))
             remarks.append(
                 f"{row.name}: {len(lost)} of {count(len(row.entries), 'seed')} ended {ends}; not in the mean."
@@ -255,16 +254,17 @@ def _remarks(study: Study) -> list[str]:
 
 def main_table(study: Study, name: str) -> Table:
     """Models and controls by metric."""
+    measure = study.measure
     found = {metric for row in study.rows for metric, group in row.values if not group}
-    metrics = [m for m in METRICS if m in found] + sorted(found - set(METRICS)) or ["mpjpe"]
+    metrics = [m for m in METRICS if m in found] + sorted(found - set(METRICS)) or [measure.name]
     best = {m: _best(study, m) for m in metrics}
-    units = {m: study.quantities.get(m, ("mm", ""))[0] for m in metrics}
-    columns = [Column("model", "model", numeric=False), Column("seeds", "n")]
-    columns += [Column(m, METRICS.get(m, m), units[m]) for m in metrics]
-    columns += [Column("share", "of mean pose", "%")] if "mpjpe" in metrics else []
+    units = {m: study.quantities.get(m, (measure.unit, ""))[0] for m in metrics}
+    columns = [Column("model", "model", numeric=False), *([Column("frames", "T")] if study.video else [])]
+    columns += [Column("seeds", "n"), *(Column(m, METRICS.get(m, m), units[m]) for m in metrics)]
+    columns += [Column("share", f"of {measure.reference.replace('_', ' ')}", "%")] if measure.reference else []
     rows = [_main_row(row, study, metrics, best) for row in study.rows]
     return Table(
-        name, "Error by model", tuple(columns), tuple(rows),
+        name, f"{'Error' if measure.better == 'lower' else 'Found'} by model", tuple(columns), tuple(rows),
         caption="Bold: best mean among models. Controls are set in grey.", conditions=study.conditions.full,
     )  # fmt: skip
 
@@ -281,6 +281,7 @@ def _main_row(row: Row, study: Study, metrics: list[str], best: dict[str, float 
     tone = "quiet" if row.control else ""
     cells = {"model": text(row.name, keys, note="control" if row.control else "", tone=tone)}
     scored = max((row.keys(m) for m in metrics), key=len)
+    cells["frames"] = text(row.frames or "", keys, tone=tone)
     cells["seeds"] = number(len(scored), 0, scored or keys, tone=tone)
     for metric in metrics:
         cells[metric] = _metric_cell(row, metric, tone, best[metric])
@@ -301,10 +302,10 @@ def _metric_cell(row: Row, metric: str, tone: str, best: float | None) -> Cell:
 
 
 def _share(row: Row, reference: Row | None, tone: str) -> Cell:
-    ours, base = row.estimate("mpjpe"), reference and reference.estimate("mpjpe")
+    ours, base = row.mean, reference and reference.mean
     if not ours or not base or not base.value > 0:
-        return number(None, 0, row.keys("mpjpe"))
-    return number(100 * ours.value / base.value, 0, row.keys("mpjpe") + reference.keys("mpjpe"), tone=tone)
+        return number(None, 0, row.scored)
+    return number(100 * ours.value / base.value, 0, row.scored + reference.scored, tone=tone)
 
 
 def pair_table(study: Study, name: str) -> Table:
@@ -316,8 +317,12 @@ def pair_table(study: Study, name: str) -> Table:
         Column("model", "model", numeric=False),
         Column("other", "against", numeric=False),
         Column("sequences", "sequences"),
+<<<<<<< HEAD
         Column("performances", "performances"),
         Column("difference", "MPJPE difference", "mm"),
+=======
+        Column("difference", f"{study.measure.title} difference", study.measure.unit),
+>>>>>>> vpipe
         Column("verdict", "verdict", numeric=False),
     )
     caption = (
@@ -337,6 +342,7 @@ def _pair_row(a: Row, b: Row) -> dict[str, Cell] | None:
     found = difference(a, b)
     if found is None:
         return None
+<<<<<<< HEAD
     estimate = found.estimate
     keys = a.keys("mpjpe") + b.keys("mpjpe")
     verdict = (
@@ -347,31 +353,44 @@ def _pair_row(a: Row, b: Row) -> dict[str, Cell] | None:
         "other": text(b.name, b.keys("mpjpe")),
         "sequences": number(found.sequences, 0, keys),
         "performances": number(found.performances, 0, keys),
+=======
+    estimate, sequences = found
+    keys = a.scored + b.scored
+    verdict = {1: f"{a.name} is better", -1: f"{b.name} is better", 0: "not separated"}[better_by(a.measure, estimate)]
+    return {
+        "model": text(a.name, a.scored),
+        "other": text(b.name, b.scored),
+        "sequences": number(sequences, 0, keys),
+>>>>>>> vpipe
         "difference": number(estimate.value, 2, keys, estimate[1:]),
         "verdict": text(verdict, keys),
     }
 
 
-def action_table(study: Study, name: str) -> Table:
-    """MPJPE by action, one column per model."""
-    groups = sorted({group for row in study.rows for metric, group in row.values if metric == "mpjpe" and group})
-    shown = [row for row in study.rows if ("mpjpe", "") in row.values]
-    columns = [Column("action", "action", numeric=False)]
-    columns += [Column(f"{row.name} (mm)", row.name, "mm") for row in shown]
-    rows = [_action_row(group, shown, columns[1:]) for group in groups]
+def group_table(study: Study, name: str) -> Table:
+    """The study's measure by action or group of joints, one column per model."""
+    measure = study.measure
+    names = dict.fromkeys(g for row in study.rows for metric, g in row.values if metric == measure.name and g)
+    groups = list(names) if study.video else sorted(names)  # joint groups have an order of their own
+    shown = [row for row in study.rows if row.scored]
+    columns = [Column(slug(measure.groups), measure.groups, numeric=False)]
+    columns += [Column(f"{row.name} ({measure.unit})", row.name, measure.unit) for row in shown]
+    rows = [_group_row(group, shown, columns) for group in groups]
     if rows:
-        mean = _action_row("", shown, columns[1:]) | {"action": text("mean over actions")}
-        rows.append(mean)
-    return Table(name, "MPJPE by action", tuple(columns), tuple(rows), "Mean over seeds.", True, study.conditions.full)
+        whole = "all joints" if study.video else "mean over actions"
+        rows.append(_group_row("", shown, columns) | {columns[0].key: text(whole)})
+    title = f"{measure.title} by {measure.groups}"
+    return Table(name, title, tuple(columns), tuple(rows), "Mean over seeds.", True, study.conditions.full)
 
 
-def _action_row(group: str, shown: list[Row], columns: list[Column]) -> dict[str, Cell]:
-    estimates = [row.estimate("mpjpe", group) for row in shown]
-    means = [e.value for row, e in zip(shown, estimates, strict=True) if e and not row.control and np.isfinite(e.value)]
-    best = min(means, default=None)
-    cells = {"action": text(group)}
-    for row, column, estimate in zip(shown, columns, estimates, strict=True):
-        tone = "quiet" if row.control else "best" if estimate and estimate.value == best else ""
+def _group_row(group: str, shown: list[Row], columns: list[Column]) -> dict[str, Cell]:
+    measure = shown[0].measure
+    estimates = [row.estimate(measure.name, group) for row in shown]
+    levels = [measure.level(e.value) for row, e in zip(shown, estimates, strict=True) if e and not row.control]
+    best = min((level for level in levels if np.isfinite(level)), default=None)
+    cells = {columns[0].key: text(group)}
+    for row, column, estimate in zip(shown, columns[1:], estimates, strict=True):
         value = estimate.value if estimate else None
-        cells[column.key] = number(value, 1, row.keys("mpjpe", group), tone=tone)
+        tone = "quiet" if row.control else "best" if value is not None and measure.level(value) == best else ""
+        cells[column.key] = number(value, measure.digits, row.keys(measure.name, group), tone=tone)
     return cells

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
+from posescale.report.axes import Axis, swept
 from posescale.report.evidence import Evidence
 from posescale.report.page import Block, Grid, Heading, Note, Section, slug
 from posescale.report.style import Look
 from posescale.report.sweep import Overlay, Point, Sweep, cell, figure, local_exponents, wide_table
-from posescale.report.tables import Cell, Column, Table, text
+from posescale.report.tables import Cell, Column, Table, number, text
 
 PREFERRED = ("contractions+scan", "contractions")  # the first one a record has stands for its work
 EXPLAINED = {
@@ -36,8 +37,12 @@ class Conditions(NamedTuple):
 
 def conditions(batch: object, resolution: object) -> Conditions:
     """Conditions from a record's fields."""
-    size = " × ".join(map(str, resolution)) if isinstance(resolution, (tuple, list)) else ""
-    return Conditions(1 if batch is None or pd.isna(batch) else int(batch), size)
+    return Conditions(1 if batch is None or pd.isna(batch) else int(batch), size_words(resolution))
+
+
+def size_words(resolution: object) -> str:
+    """Height and width in words; empty where there is none."""
+    return " × ".join(map(str, resolution)) if isinstance(resolution, (tuple, list)) else ""
 
 
 def counts(
@@ -63,12 +68,35 @@ def work(by_convention: Mapping[str, dict[str, dict[int, Point]]]) -> tuple[str,
     return convention, by_convention.get(convention, {}) if convention else {}
 
 
+Counts = dict[str, dict[str, dict[int, Point]]]  # convention -> row -> T (or tokens) -> point
+
+
+def _swept(found: Mapping[Conditions, Counts]) -> dict[tuple[Conditions, Axis], Counts]:
+    """Counts by what they are swept over."""
+    made: dict[tuple[Conditions, Axis], Counts] = {}
+    for convention in dict.fromkeys(c for counted in found.values() for c in counted):
+        own = {where: counted[convention] for where, counted in found.items() if convention in counted}
+        for where, rows, axis in swept(own):
+            made.setdefault((where, axis), {})[convention] = rows
+    return made
+
+
+def predictions(
+    found: Mapping[Conditions, Counts],
+) -> dict[tuple[Conditions, str], tuple[str, dict[str, dict[int, Point]]]]:
+    """What stands for the work at each place (conditions and what is swept): its convention and points."""
+    made: dict[tuple[Conditions, str], Counts] = {}
+    for (where, axis), counted in _swept(found).items():
+        made.setdefault((where, axis.key), {}).update(counted)
+    return {place: work(counted) for place, counted in made.items()}
+
+
 def section(evidence: Evidence, values: pd.DataFrame, looks: dict[str, Look]) -> Section:
     """The page's section on cost."""
-    macs, parameters = counts(evidence, values, "macs"), counts(evidence, values, "parameters")
+    macs, parameters = (_swept(counts(evidence, values, name)) for name in ("macs", "parameters"))
     blocks: list[Block] = []
-    for where in sorted(set(macs) | set(parameters)):
-        blocks += _blocks(where, macs.get(where, {}), parameters.get(where, {}), looks)
+    for where, axis in sorted(set(macs) | set(parameters), key=lambda place: (place[1].key, place)):
+        blocks += _blocks(where, axis, macs.get((where, axis), {}), parameters.get((where, axis), {}), looks)
     lead = (
         "Parameters and multiply-accumulates (MACs) of one forward pass. A convention is a column of its own, because "
         "counters disagree on what they see; 1 MAC is 2 FLOPs. Counts are exact, so an exponent's interval says how "
@@ -79,12 +107,13 @@ def section(evidence: Evidence, values: pd.DataFrame, looks: dict[str, Look]) ->
 
 def _blocks(
     where: Conditions,
+    axis: Axis,
     macs: dict[str, dict[str, dict[int, Point]]],
     parameters: dict[str, dict[str, dict[int, Point]]],
     looks: dict[str, Look],
 ) -> list[Block]:
     name = slug("cost", f"b{where.batch}", where.resolution)
-    blocks: list[Block] = [Heading(f"Counted: {where.words}"), Grid(count_table(where, macs, parameters, name))]
+    blocks: list[Block] = [Heading(f"Counted: {where.words}"), Grid(count_table(where, axis, macs, parameters, name))]
     known = [f"{c}: {EXPLAINED[c]}" for c in _ordered({*macs, *parameters}) if c in EXPLAINED]
     if known:
         blocks.append(Note("Conventions. " + "; ".join(known) + "."))
@@ -92,10 +121,10 @@ def _blocks(
     if not points:
         return blocks
     sweep = Sweep(
-        f"{name}-macs", f"MACs, {convention}", "G", {r: _scaled(p, 1e-9) for r, p in points.items()}, where.words
+        f"{name}-macs", f"MACs, {convention}", "G", {r: _scaled(p, 1e-9) for r, p in points.items()}, where.words, axis
     )
     legacy = {row: _scaled(points, 1e-9) for row, points in macs.get("thop", {}).items()}
-    caption = "At each line's end: the fitted exponent of T and its 95 % interval."
+    caption = f"At each line's end: the fitted exponent of {axis.symbol} and its 95 % interval."
     caption += " Dotted: the same models as thop counts them." if legacy and convention != "thop" else ""
     overlay = _legacy_overlay(legacy)
     blocks += figure(sweep, looks, "MACs of one forward pass (G)", caption, overlay)
@@ -118,6 +147,7 @@ def _scaled(points: dict[int, Point], factor: float) -> dict[int, Point]:
 
 def count_table(
     where: Conditions,
+    axis: Axis,
     macs: dict[str, dict[str, dict[int, Point]]],
     parameters: dict[str, dict[str, dict[int, Point]]],
     name: str,
@@ -125,7 +155,7 @@ def count_table(
     """A row per model and T; parameters and MACs by convention side by side."""
     largest = max((p.value for c in macs.values() for r in c.values() for p in r.values() if p.plotted), default=0.0)
     unit, factor, digits = ("G", 1e-9, 3) if largest >= 1e9 else ("M", 1e-6, 3)
-    columns = [Column("model", "model", numeric=False), Column("frames", "T")]
+    columns = [Column("model", "model", numeric=False), Column(axis.key, axis.symbol)]
     columns += [Column(f"parameters_{slug(c)}", _head("parameters", c, parameters), "M") for c in _ordered(parameters)]
     columns += [Column(f"macs_{slug(c)}", f"MACs, {c}", unit) for c in _ordered(macs)]
     if len(columns) == 2:
@@ -143,7 +173,7 @@ def count_table(
             if not convention:
                 made["status"] = cell(points.get(row, {}).get(t), digits)
         keys = dict.fromkeys(k for c in made.values() for k in c.records)
-        rows.append({"model": text(row, keys), "frames": text(t, keys), **made})
+        rows.append({"model": text(row, keys), axis.key: number(t, 0, keys), **made})
     return Table(name, "Parameters and MACs", tuple(columns), tuple(rows), conditions=where.words)
 
 

@@ -16,8 +16,8 @@ from posescale.records import Record
 # Options that say what was compared. The others say how it went (operators seen, routes that agreed, weights' digests).
 _CHOICES = ("overrides", "preferences", "recipe", "scope", "trained_on")
 _CELL = (
-    "kind", "component", "variant", "study", "dataset", "protocol", "data_digest", "frames", "resolution", "batch",
-    "dtype", "mode", "device", "threads", "seed", "selection",
+    "kind", "component", "variant", "label", "study", "dataset", "protocol", "data_digest", "frames", "resolution",
+    "batch", "dtype", "mode", "device", "threads", "seed", "selection",
 )  # fmt: skip
 
 
@@ -29,7 +29,8 @@ class Entry:
         key: its anchor on the page; the record's id, made unique when two machines gave the same content.
         record: the record.
         machine: short name of the machine that measured.
-        row: name of the table row it belongs to: the variant and the options that tell it from its siblings.
+        row: name of the table row it belongs to: the study's label for it, or the variant, and the options that tell it
+            from its siblings.
         superseded_by: key of a newer record of the same cell, or "".
     """
 
@@ -112,7 +113,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 def _cell(record: Record) -> str:
     """What was measured, where: a later record of the same cell replaces an earlier one."""
     fields = {name: getattr(record, name) for name in _CELL}
-    fields |= {name: record.options.get(name) for name in ("split", "rescored_from")}
+    fields |= {name: record.options.get(name) for name in ("split", "rescored_from", "condition")}
     counted = sorted({(v.name, v.convention) for v in record.values}) if record.kind == "cost" else []
     return json.dumps(
         [fields, choices(record), record.backends, machine_name(record), counted], sort_keys=True, default=str
@@ -131,7 +132,7 @@ def machine_name(record: Record) -> str:
 
 
 def choices(record: Record) -> dict[str, str]:
-    """The options that tell rows of one variant apart, as text; T is a column already."""
+    """The options that tell rows of one variant apart, as text; T and the resolution are columns already."""
     flat: dict[str, str] = {}
     for name in _CHOICES:
         value = record.options.get(name)
@@ -139,19 +140,23 @@ def choices(record: Record) -> dict[str, str]:
         flat |= {
             str(k): v if isinstance(v, str) else json.dumps(v, sort_keys=True, default=str) for k, v in parts.items()
         }
-    return {k: v for k, v in flat.items() if k not in {"frames", "note"} and v != "null"}
+    return {k: v for k, v in flat.items() if k not in {"frames", "height", "width", "note"} and v != "null"}
 
 
 def row_names(found: list[Record]) -> list[str]:
-    """A name per record: its variant, with the options and back ends in which that variant's records differ.
+    """A name per record: its label or variant, with the options and back ends in which its records differ.
 
     Options are compared within one kind of record: what only latency records carry does not rename accuracy rows.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in found:
-        groups.setdefault((record.kind, record.variant), []).append(record)
+        groups.setdefault((record.kind, _called(record)), []).append(record)
     differing = {group: _differing(members) for group, members in groups.items()}
-    return [_row_name(r, differing[r.kind, r.variant]) for r in found]
+    return [_row_name(r, differing[r.kind, _called(r)]) for r in found]
+
+
+def _called(record: Record) -> str:
+    return record.label or record.variant
 
 
 def _differing(members: list[Record]) -> list[str]:
@@ -169,7 +174,7 @@ def _row_name(record: Record, differing: list[str]) -> str:
     options = choices(record) | record.backends
     differing = [o for o in differing if o in options]
     suffix = ", ".join(f"{o.rpartition('::')[2]} {options[o]}" for o in differing)
-    return record.variant + (f" ({suffix})" if suffix else "")
+    return _called(record) + (f" ({suffix})" if suffix else "")
 
 
 def _relative(text: str, roots: list[Path]) -> str:

@@ -9,36 +9,37 @@ from posescale.report.page import Block, Plot, listing
 from posescale.report.style import INK, MUTED, PAPER, Look, canvas, export
 
 if TYPE_CHECKING:
-    from posescale.report.accuracy import Row, Study
+    from posescale.report.studies import Row, Study
 
 
 def forest(study: "Study", looks: dict[str, Look], name: str) -> list[Block]:
-    """The figure, or nothing when no model has a finite MPJPE."""
-    rows = [row for row in study.models if (e := row.estimate("mpjpe")) and np.isfinite(e.value)]
+    """The figure, or nothing when no model has a finite value."""
+    rows = [row for row in study.models if np.isfinite(row.level)]
     if not rows:
         return []
+    measure = study.measure
     with canvas(height=0.95 + 0.42 * len(rows)) as (figure, (axes,)):
         for place, row in enumerate(rows):
-            _line(axes, place, row, looks[row.name])
+            _line(axes, place, row, looks[row.look])
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("MPJPE (mm), lower is better")
+        axes.set_xlabel(f"{measure.axis}, {measure.better} is better")
         _controls(axes, study)
         svg, png = export(figure)
-    alt = "MPJPE of " + listing(f"{r.name} {r.estimate('mpjpe').value:.1f} mm" for r in rows)
+    alt = f"{measure.title} of " + listing(f"{r.name} {r.mean.value:.1f} {measure.unit}" for r in rows)
     caption = (
         "Filled: mean over seeds, bar: its 95 % interval. Open: single seeds. Controls: dotted lines, or arrows where "
         "they lie outside."
     )
-    return [Plot(name, "MPJPE by model", caption, alt, svg, png)]
+    return [Plot(name, f"{measure.title} by model", caption, alt, svg, png)]
 
 
 def _line(axes: Axes, place: int, row: "Row", look: Look) -> None:
-    seeds = list(row.values[("mpjpe", "")].values())
-    estimate = row.estimate("mpjpe")
+    seeds = list(row.values[(row.measure.name, "")].values())
+    estimate = row.mean
     if np.isfinite(estimate.low):
         axes.plot([estimate.low, estimate.high], [place, place], color=look.color, linewidth=2, solid_capstyle="butt")
     axes.plot(seeds, np.full(len(seeds), place + 0.2), "o", mfc="none", mec=look.color, markersize=4, alpha=0.8)
@@ -51,8 +52,9 @@ def _controls(axes: Axes, study: "Study") -> None:
     left: list[str] = []
     right: list[str] = []
     for row in study.rows:
-        estimate = row.estimate("mpjpe")
-        if not row.control or not estimate or not np.isfinite(estimate.value) or estimate.value == 0:
+        estimate = row.mean
+        perfect = 0 if row.measure.better == "lower" else 100
+        if not row.control or not estimate or not np.isfinite(estimate.value) or estimate.value == perfect:
             continue
         if low <= estimate.value <= high + 0.5 * (high - low):
             axes.axvline(estimate.value, color=MUTED, linewidth=1, linestyle=":")

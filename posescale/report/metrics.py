@@ -1,4 +1,4 @@
-"""The few numbers that `dvc metrics diff` compares between revisions: mean errors and counted work."""
+"""The few numbers that `dvc metrics diff` compares between revisions: mean errors and scores, and counted work."""
 
 from collections.abc import Iterable
 from statistics import fmean
@@ -7,12 +7,12 @@ from typing import Any
 from posescale.records import Record
 from posescale.report.evidence import Evidence
 
-ERRORS = ("mpjpe", "p_mpjpe", "n_mpjpe", "mpjve")
+SCORES = ("mpjpe", "p_mpjpe", "n_mpjpe", "mpjve", "pck", "ap")
 WORK = "contractions+scan"
 
 
 def metrics(evidence: Evidence) -> dict[str, Any]:
-    """Nested numbers: study, model with T and selection, mean over seeds of each error; and MACs by model and T."""
+    """Nested numbers: study, model with T and selection, mean over seeds of each error or score; MACs by T."""
     errors: dict[str, dict[str, dict[str, list[float]]]] = {}
     work: dict[str, dict[str, float]] = {}
     scored = evidence.current("accuracy")
@@ -20,8 +20,9 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
     for entry in (*scored, *evidence.current("cost")):
         record = entry.record
         for value in (v for v in record.values if not v.group and record.status == "ok"):
-            if record.kind == "accuracy" and value.name in ERRORS:
-                cell = " ".join(filter(None, [entry.row, f"T={record.frames}", record.selection]))
+            if record.kind == "accuracy" and value.name in SCORES:
+                condition = record.options.get("condition", "as_is").replace("as_is", "")
+                cell = " ".join(filter(None, [entry.row, f"T={record.frames}", record.selection, condition]))
                 study = _study(record) + (f", {record.protocol}" if _study(record) in several else "")
                 found = errors.setdefault(study, {}).setdefault(cell, {})
                 found.setdefault(value.name, []).append(value.value)

@@ -3,22 +3,23 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from posescale.report.accuracy import Study, difference, is_control
 from posescale.report.evidence import Evidence
 from posescale.report.page import Note, count, listing
 from posescale.report.provenance import commits_of
+from posescale.report.studies import Study, better_by, difference, is_control
 from posescale.report.style import Look
 from posescale.report.tables import Cell, fixed, number
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The best model of one study: its error, and which models the data do not separate from it."""
+    """The best model of one study: its error or score, and which models the data do not separate from it."""
 
     title: str
     model: str
     color: str
     error: Cell
+    unit: str
     words: str
 
 
@@ -71,22 +72,22 @@ def headlines(studies: list[Study], looks: dict[str, Look]) -> list[Headline]:
 
 def _headline(study: Study, looks: dict[str, Look]) -> Headline:
     best = study.best
-    estimate, keys = best.estimate("mpjpe"), best.keys("mpjpe")
-    error = number(estimate.value, 1, keys, estimate[1:])
-    seeds = count(len(keys), "seed")
-    return Headline(study.conditions.title, best.name, looks[best.name].color, error, f"{seeds}. {_standing(study)}")
+    measure, keys = study.measure, best.scored
+    error = number(best.mean.value, measure.digits, keys, best.mean[1:])
+    unit, words = f"{measure.unit} {measure.title}", f"{count(len(keys), 'seed')}. {_standing(study)}"
+    return Headline(study.conditions.title, best.name, looks[best.look].color, error, unit, words)
 
 
 def _standing(study: Study) -> str:
     """How the best stands to the others, by sequence."""
-    best, others = study.best, [row for row in study.models if row is not study.best and row.keys("mpjpe")]
+    best, others = study.best, [row for row in study.models if row is not study.best and row.scored]
     if not others:
         return "The only model of this study."
     compared = {row.name: found.estimate for row in others if (found := difference(best, row))}
     if not compared:
-        second = others[0].estimate("mpjpe")
-        return f"Next: {others[0].name}, {fixed(second.value, 1)} mm. Not compared by sequence." if second else ""
-    tied = [name for name, gap in compared.items() if gap.high >= 0]
+        second = fixed(others[0].mean.value, study.measure.digits)
+        return f"Next: {others[0].name}, {second} {study.measure.unit}. Not compared by sequence."
+    tied = [name for name, gap in compared.items() if better_by(study.measure, gap) < 1]
     if tied:
         return f"Not separated by sequence from {listing(tied)}."
     return f"Separated by sequence from {listing(compared)}."

@@ -11,6 +11,7 @@ from posescale.report.evidence import Entry, table
 
 UNITS = {
     "mpjpe": "mm", "p_mpjpe": "mm", "n_mpjpe": "mm", "mpjve": "mm/frame", "latency": "ms", "latency_per_frame": "ms",
+    "pck": "%", "ap": "%", "pck_by_state": "%",
     "peak_rss_delta": "MiB", "peak_allocated": "MiB", "peak_reserved": "MiB",
 }  # fmt: skip
 

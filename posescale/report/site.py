@@ -15,12 +15,25 @@ from posescale import records as store
 from posescale.cards import ROOT
 from posescale.errors import DataError
 from posescale.folders import swap_in
-from posescale.report import accuracy, cost, failures, ledger, overview, provenance, style, timing, tradeoff, training
+from posescale.report import (
+    accuracy,
+    cost,
+    failures,
+    ledger,
+    overview,
+    provenance,
+    style,
+    timing,
+    tradeoff,
+    training,
+    video,
+)
 from posescale.report.evidence import Entry, Evidence, gather, table
 from posescale.report.metrics import metrics
 from posescale.report.page import Block, Grid, Plot, Section
 from posescale.report.protocols import protocol_tables
 from posescale.report.schemas import admit
+from posescale.report.studies import studies as studies_of
 from posescale.report.tables import to_csv, to_latex, to_markdown
 
 TEMPLATES = ROOT / "reports" / "templates"
@@ -81,9 +94,10 @@ def compose(evidence: Evidence) -> Content:
     measured = ledger.without_counts(evidence)
     values, refused = admit(e for e in measured.entries if not e.superseded_by)
     looks = style.looks(measured.entries)
-    studies = accuracy.studies(measured, values)
+    studies = studies_of(measured, values)
     sections = [
         accuracy.section(studies, looks, protocol_tables(measured, values)),
+        *video.sections(studies, looks),
         training.section(measured, looks),
         cost.section(measured, values, looks),
         timing.section(measured, values, looks),

@@ -115,14 +115,14 @@ def variable(color: str) -> str:
     return f"var(--series-{SERIES.index(color)})"
 
 
-def frames_axis(axes: Axes, frames: Iterable[int]) -> None:
-    """A log axis of clip lengths with ticks at the measured T."""
-    ticks = sorted(set(frames))
+def places_axis(axes: Axes, places: Iterable[int], label: str = "clip length T (frames)") -> None:
+    """A log axis of clip lengths or tokens with ticks where something was measured."""
+    ticks = sorted(set(places))
     axes.set_xscale("log")
-    axes.set_xticks(ticks, [str(t) for t in ticks])
+    axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
     axes.set_xlim(ticks[0] * 0.88, ticks[-1] * 1.14)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("clip length T (frames)")
+    axes.set_xlabel(label)
 
 
 def log_axis(axis: "matplotlib.axis.Axis") -> None:

@@ -1,4 +1,4 @@
-"""A quantity against the clip length T: the points, the fitted power law, the table and the log-log figure.
+"""A quantity against clip length or resolution: the points, the fitted power law, the table and the log-log figure.
 
 Cost, latency and memory are all drawn by this module, so that they read alike.
 """
@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from posescale import stats
+from posescale.report.axes import FRAMES, Axis
 from posescale.report.page import Plot, listing
-from posescale.report.style import PAPER, Look, canvas, end_labels, export, frames_axis, log_axis
+from posescale.report.style import PAPER, Look, canvas, end_labels, export, log_axis, places_axis
 from posescale.report.tables import Cell, Column, Table, number, significant, text
 
 
@@ -40,13 +41,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One quantity over T under one set of conditions; `rows` maps row name -> T -> point."""
+    """One quantity over T (or another axis) under one set of conditions; `rows` maps row name -> T -> point."""
 
     name: str
     title: str
     unit: str
     rows: dict[str, dict[int, Point]] = field(repr=False)
     conditions: str = ""
+    axis: Axis = FRAMES
 
     def digits(self, frames: int) -> int:
         """Decimals of a column: three significant digits for its smallest value."""
@@ -88,14 +90,15 @@ def cell(point: Point | None, digits: int, scale: float = 1.0) -> Cell:
 
 
 def wide_table(sweep: Sweep, caption: str, exponents: bool = True) -> Table:
-    """A row per model, a column per T, and the fitted exponent."""
+    """A row per model, a column per T (or place on the axis), and the fitted exponent."""
     columns = [Column("model", "model", numeric=False)]
-    columns += [Column(f"T{t}", f"T = {t}") for t in sweep.frames]
+    symbol = sweep.axis.symbol
+    columns += [Column(f"{symbol}{t}", sweep.axis.heading(t)) for t in sweep.frames]
     if exponents:
-        columns.append(Column("exponent", "exponent of T"))
+        columns.append(Column("exponent", f"exponent of {symbol}"))
     rows = []
     for row, points in sorted(sweep.rows.items()):
-        cells = {f"T{t}": cell(points.get(t), sweep.digits(t)) for t in sweep.frames if t in points}
+        cells = {f"{symbol}{t}": cell(points.get(t), sweep.digits(t)) for t in sweep.frames if t in points}
         keys = dict.fromkeys(k for p in points.values() for k in p.keys)
         cells = {"model": text(row, keys), **cells}
         rows.append(cells | ({"exponent": exponent_cell(sweep, row)} if exponents else {}))
@@ -112,15 +115,20 @@ def exponent_cell(sweep: Sweep, row: str) -> Cell:
 
 def local_exponents(sweep: Sweep, name: str) -> Table:
     """Exponents between neighbouring T: where a law bends."""
+    symbol = sweep.axis.symbol
     steps = list(zip(sweep.frames, sweep.frames[1:], strict=False))
-    columns = [Column("model", "model", numeric=False), *(Column(f"T{a}_T{b}", f"{a} → {b}") for a, b in steps)]
+    columns = [
+        Column("model", "model", numeric=False),
+        *(Column(f"{symbol}{a}_{symbol}{b}", f"{a:,} → {b:,}") for a, b in steps),
+    ]
     rows = []
     for row in sorted(sweep.rows):
         points = sweep.plotted(row)
-        cells = {f"T{a}_T{b}": _local(points[a], a, points[b], b) for a, b in steps if a in points and b in points}
+        known = [(a, b) for a, b in steps if a in points and b in points]
+        cells = {f"{symbol}{a}_{symbol}{b}": _local(points[a], a, points[b], b) for a, b in known}
         if cells:
             rows.append({"model": text(row, sweep.keys(row)), **cells})
-    caption = "ln(value ratio) / ln(T ratio): 1 is linear in T, 2 quadratic."
+    caption = f"ln(value ratio) / ln({symbol} ratio): 1 is linear in {symbol}, 2 quadratic."
     return Table(name, "Local exponents", tuple(columns), tuple(rows), caption, True, sweep.conditions)
 
 
@@ -135,11 +143,12 @@ def crossovers(sweep: Sweep, name: str) -> Table:
     for i, a in enumerate(laws):
         for b in list(laws)[i + 1 :]:
             meeting = stats.crossover(laws[a], laws[b])
-            if meeting and 1 <= meeting.value <= 1e5:
+            if meeting and 1 <= meeting.value <= 100 * sweep.frames[-1]:
                 rows.append(_crossover_row(sweep, (a, b), meeting))
     columns = (
         Column("model", "model", numeric=False), Column("other", "and", numeric=False),
-        Column("frames", "meet at T"), Column("range", "within the measured T", numeric=False),
+        Column(sweep.axis.key, f"meet at {sweep.axis.symbol}"),
+        Column("range", f"within the measured {sweep.axis.symbol}", numeric=False),
     )  # fmt: skip
     caption = (
         "From the fitted power laws, with Fieller's 95 % interval; no interval where the exponents are not separated."
@@ -154,7 +163,7 @@ def _crossover_row(sweep: Sweep, pair: tuple[str, str], meeting: stats.Estimate)
     return {
         "model": text(pair[0], sweep.keys(pair[0])),
         "other": text(pair[1], sweep.keys(pair[1])),
-        "frames": number(meeting.value, 0, keys, meeting[1:] if bounded else None),
+        sweep.axis.key: number(meeting.value, 0, keys, meeting[1:] if bounded else None),
         "range": text("yes" if inside else "no, extrapolated", keys, tone="" if inside else "quiet"),
     }
 
@@ -181,7 +190,7 @@ def figure(
     tall = max(map(len, labels.values())) > 40  # then the exponent stands below the name
     gap = 0.1 if tall else 0.052
     with canvas(height=max(3.9, 4.2 * gap * len(shown))) as (drawing, (axes,)):
-        frames_axis(axes, sweep.frames)
+        places_axis(axes, sweep.frames, sweep.axis.label)
         axes.set_yscale("log")
         for row in shown:
             _line(axes, sweep.plotted(row), looks[row])
@@ -197,8 +206,8 @@ def figure(
         ]
         end_labels(axes, ends, gap)
         svg, png = export(drawing)
-    alt = f"{sweep.title} by clip length: " + listing(labels.values(), 12)
-    return [Plot(f"{sweep.name}-figure", f"{sweep.title} against T", caption, alt, svg, png)]
+    alt = f"{sweep.title} by {sweep.axis.label}: " + listing(labels.values(), 12)
+    return [Plot(f"{sweep.name}-figure", f"{sweep.title} against {sweep.axis.symbol}", caption, alt, svg, png)]
 
 
 def _line(axes: Axes, points: Mapping[int, Point], look: Look) -> None:
@@ -227,7 +236,7 @@ def _label(sweep: Sweep, row: str) -> str:
         return row
     low, high = law.exponent[1:]
     interval = f" [{low:.2f}, {high:.2f}]" if math.isfinite(low) else ""
-    return f"{row}  T^{law.exponent.value:.2f}{interval}"
+    return f"{row}  {sweep.axis.symbol}^{law.exponent.value:.2f}{interval}"
 
 
 def _failures(axes: Axes, sweep: Sweep, looks: Mapping[str, Look]) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from posescale.report.axes import swept
 from posescale.report.cost import Conditions as CostConditions
 from posescale.report.cost import conditions as cost_conditions
-from posescale.report.cost import counts, work
+from posescale.report.cost import counts, predictions
 from posescale.report.evidence import Entry, Evidence
 from posescale.report.page import Block, Grid, Heading, Section, slug
 from posescale.report.schemas import UNITS
@@ -120,21 +121,22 @@ def _bound(value: float) -> float | None:
 def section(evidence: Evidence, values: pd.DataFrame, looks: dict[str, Look]) -> Section:
     """The page's section on latency and memory."""
     blocks: list[Block] = []
-    macs = counts(evidence, values, "macs")
+    counted = predictions(counts(evidence, values, "macs"))
     for kind, names in MEASURED.items():
         for name, title in names.items():
             found = sweeps(evidence, values, kind, name)
             measured = {c: rows for c, rows in found.items() if _has_value(rows) or name == _expected(kind, c)}
-            for where, rows in sorted(measured.items()):
-                sweep = Sweep(slug(name, where.stem), title, UNITS[name], rows, where.words)
+            per = {(c, axis): rows for c, rows, axis in swept(sweeps(evidence, values, kind, f"{name}_per_frame"))}
+            for where, rows, axis in swept(measured):
+                sweep = Sweep(slug(name, where.stem), title, UNITS[name], rows, where.words, axis)
                 if kind == "memory":
                     blocks += _memory_blocks(sweep, where, looks)
                 else:
-                    convention, predicted = work(macs.get(CostConditions(where.batch, where.resolution), {}))
-                    per = sweeps(evidence, values, "latency", "latency_per_frame").get(where, {})
+                    place = CostConditions(where.batch, where.resolution)
+                    convention, predicted = counted.get((place, axis.key), ("", {}))
                     blocks += _latency_blocks(sweep, where, (convention, predicted), looks)
                     tables = [
-                        per_frame(sweep, per),
+                        per_frame(sweep, per.get((where, axis), {})),
                         spread_table(sweep, values),
                         *_growth_tables(sweep, predicted, convention),
                     ]
@@ -188,7 +190,7 @@ def _growth_tables(sweep: Sweep, predicted: dict[str, dict[int, Point]], convent
 def per_frame(sweep: Sweep, rows: dict[str, dict[int, Point]]) -> Table:
     """Microseconds per frame that the model answers for: a seq2frame model answers for one of T."""
     micro = {row: {t: _thousandfold(p) for t, p in points.items()} for row, points in rows.items()}
-    scaled = Sweep(f"{sweep.name}-per-frame", "Latency per output frame", "µs", micro, sweep.conditions)
+    scaled = Sweep(f"{sweep.name}-per-frame", "Latency per output frame", "µs", micro, sweep.conditions, sweep.axis)
     caption = "A seq2seq model answers for all T frames of a clip, a seq2frame model for one."
     return replace(wide_table(scaled, caption, exponents=False), collapsed=True)
 
@@ -210,13 +212,13 @@ def spread_table(sweep: Sweep, values: pd.DataFrame) -> Table:
     chosen = values[values["name"].isin(_SPREAD) & values["key"].isin([k for _, _, k in keys])]
     found = {(v.key, v.name): v.value for v in chosen.itertuples()}
     names = [name for name in _SPREAD if any(name == known for _, known in found)]
-    columns = [Column("model", "model", numeric=False), Column("frames", "T")]
+    columns = [Column("model", "model", numeric=False), Column(sweep.axis.key, sweep.axis.symbol)]
     columns += [Column(name, _SPREAD[name][0], _SPREAD[name][1]) for name in names]
     rows = []
     for row, t, key in keys:
         cells = {n: _spread_cell(found[key, n], n, key, found) for n in names if (key, n) in found}
         if cells:
-            rows.append({"model": text(row, [key]), "frames": text(t, [key]), **cells})
+            rows.append({"model": text(row, [key]), sweep.axis.key: number(t, 0, [key]), **cells})
     caption = "An empty percentile had fewer samples than its statement needs. MAD: median absolute deviation."
     return Table(
         f"{sweep.name}-spread", "Distribution of timings", tuple(columns), tuple(rows), caption, True, sweep.conditions

@@ -1,4 +1,4 @@
-"""Accuracy against cost: MPJPE over MACs and over latency, with intervals both ways and the Pareto front."""
+"""Accuracy against cost: a study's measure over MACs and latency, with intervals both ways and the Pareto front."""
 
 import math
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from posescale.report import timing
-from posescale.report.accuracy import Row, Study
 from posescale.report.cost import Conditions as CostConditions
 from posescale.report.cost import counts, work
 from posescale.report.evidence import Evidence
 from posescale.report.page import Block, Grid, Heading, Plot, Section, listing, slug
+from posescale.report.studies import Row, Study
 from posescale.report.style import INK, MUTED, PAPER, Look, canvas, export, log_axis
 from posescale.report.sweep import Point
 from posescale.report.tables import Cell, Column, Table, number, significant, text
@@ -21,12 +21,12 @@ from posescale.report.tables import Cell, Column, Table, number, significant, te
 
 @dataclass(frozen=True)
 class Axis:
-    """One cost that accuracy is set against: name, unit, what holds for it, and a point per row at the study's T."""
+    """One cost that accuracy is set against: name, unit, what holds for it, and its points by row and T."""
 
     title: str
     unit: str
     words: str
-    points: dict[str, Point] = field(repr=False)
+    points: dict[str, dict[int, Point]] = field(repr=False)
 
     @property
     def label(self) -> str:
@@ -44,8 +44,8 @@ class Spot:
 
     @property
     def error(self) -> float:
-        """Mean MPJPE, mm."""
-        return self.model.estimate("mpjpe").value
+        """Mean of the study's measure."""
+        return self.model.mean.value
 
 
 def section(evidence: Evidence, values: pd.DataFrame, found: list[Study], looks: dict[str, Look]) -> Section:
@@ -54,27 +54,27 @@ def section(evidence: Evidence, values: pd.DataFrame, found: list[Study], looks:
     for study in found:
         drawn = [
             (axis, spots)
-            for axis in axes_of(evidence, values, study.conditions.frames)
+            for axis in axes_of(evidence, values, study.conditions.resolution)
             if (spots := match(study, axis))
         ]
         if drawn:
             blocks += _blocks(study, drawn, looks)
     lead = (
         "A model is on the front when no other is both cheaper and more accurate, by the means. "
-        "Cost and accuracy are at the same T."
+        "Cost and accuracy are at the same T and, in video, the same resolution."
     )
     missing = "No model has both an accuracy and a cost record at one T."
     return Section("tradeoff", "Accuracy against cost", lead if blocks else missing, tuple(blocks))
 
 
-def axes_of(evidence: Evidence, values: pd.DataFrame, frames: int) -> list[Axis]:
-    """MACs of one clip, then every latency condition, at one T."""
-    convention, macs = work(counts(evidence, values, "macs").get(CostConditions(1, ""), {}))
-    counted = {row: _giga(points[frames]) for row, points in macs.items() if frames in points}
+def axes_of(evidence: Evidence, values: pd.DataFrame, resolution: str = "") -> list[Axis]:
+    """MACs of one clip, then every latency condition; in video those at one resolution."""
+    convention, macs = work(counts(evidence, values, "macs").get(CostConditions(1, resolution), {}))
+    counted = {row: {t: _giga(p) for t, p in points.items()} for row, points in macs.items()}
     axes = [Axis("MACs", "G", f"{convention}, batch 1", counted)]
     for where, rows in sorted(timing.sweeps(evidence, values, "latency", "latency").items()):
-        points = {row: points[frames] for row, points in rows.items() if frames in points}
-        axes.append(Axis("latency", "ms", where.words, points))
+        if where.resolution == resolution:
+            axes.append(Axis("latency", "ms", where.words, rows))
     return axes
 
 
@@ -86,22 +86,22 @@ def match(study: Study, axis: Axis) -> list[Spot]:
     """Models that have both a finite error and a cost; each way a variant was timed is a spot of its own."""
     spots = []
     for model in study.models:
-        estimate = model.estimate("mpjpe")
-        if estimate is None or not math.isfinite(estimate.value):
+        if not math.isfinite(model.level):
             continue
-        variant = model.entries[0].record.variant
-        own = [r for r in sorted(axis.points) if r == model.name]
-        ways = [r for r in sorted(axis.points) if r == variant or r.startswith(f"{variant} (")]
-        same = ways if model.name == variant else own or ways
-        spots += [Spot(r, model, axis.points[r]) for r in same if axis.points[r].plotted]
+        record = model.entries[0].record
+        variant, points = record.variant, {r: p[model.frames] for r, p in axis.points.items() if model.frames in p}
+        own = [r for r in sorted(points) if r == model.look]
+        ways = [r for r in sorted(points) if r == variant or r.startswith(f"{variant} (")]
+        same = own if record.label else ways if model.look == variant else own or ways
+        spots += [Spot(r, model, points[r]) for r in same if points[r].plotted]
     return spots
 
 
 def pareto(spots: Iterable[Spot]) -> list[Spot]:
     """The spots that no other beats in both cost and error, from cheap to dear."""
     front: list[Spot] = []
-    for spot in sorted(spots, key=lambda s: (s.cost.value, s.error, s.row)):
-        if not front or spot.error < front[-1].error:
+    for spot in sorted(spots, key=lambda s: (s.cost.value, s.model.level, s.row)):
+        if not front or spot.model.level < front[-1].model.level:
             front.append(spot)
     return front
 
@@ -128,23 +128,25 @@ def _figure(name: str, study: Study, axis: Axis, spots: list[Spot], looks: dict[
         axes.plot([s.cost.value for s in front], [s.error for s in front], color=MUTED, linewidth=1, linestyle="--",
                   drawstyle="steps-post", zorder=1)  # fmt: skip
         for spot in spots:
-            _mark(axes, spot, looks.get(spot.row) or looks[spot.model.name])
+            _mark(axes, spot, looks.get(spot.row) or looks[spot.model.look])
         axes.margins(x=0.12, y=0.18)
         axes.set_xlabel(axis.label)
-        axes.set_ylabel("MPJPE (mm)")
+        axes.set_ylabel(study.measure.axis)
         axes.autoscale_view()
         log_axis(axes.xaxis)
         _names(axes, spots)
         svg, png = export(figure)
-    alt = "On the Pareto front: " + listing(f"{s.row} ({s.error:.1f} mm)" for s in front)
+    alt = "On the Pareto front: " + listing(f"{s.row} ({s.error:.1f} {study.measure.unit})" for s in front)
+    corner = "Lower" if study.measure.better == "lower" else "Upper"
     caption = (
-        f"{axis.words}. Bars: 95 % intervals, over seeds for the error. Dashed: Pareto front. Lower left is better."
+        f"{axis.words}. Bars: 95 % intervals, over seeds for {study.measure.title}. Dashed: Pareto front. "
+        f"{corner} left is better."
     )
-    return Plot(name, f"MPJPE against {axis.title}", caption, alt, svg, png)
+    return Plot(name, f"{study.measure.title} against {axis.title}", caption, alt, svg, png)
 
 
 def _mark(axes: Axes, spot: Spot, look: Look) -> None:
-    x, y, error = spot.cost.value, spot.error, spot.model.estimate("mpjpe")
+    x, y, error = spot.cost.value, spot.error, spot.model.mean
     if math.isfinite(error.low):
         axes.plot([x, x], [error.low, error.high], color=look.color, linewidth=1.6, alpha=0.7)
     if spot.cost.low and spot.cost.high and math.isfinite(spot.cost.high) and spot.cost.low > 0:
@@ -173,23 +175,23 @@ def _names(axes: Axes, spots: list[Spot]) -> None:
 
 
 def _table(name: str, study: Study, axis: Axis, spots: list[Spot]) -> Table:
-    front = pareto(spots)
+    front, measure = pareto(spots), study.measure
     columns = (
-        Column("model", "model", numeric=False), Column("mpjpe", "MPJPE", "mm"), Column("cost", axis.title, axis.unit),
-        Column("front", "on the front", numeric=False),
+        Column("model", "model", numeric=False), Column(measure.name, measure.title, measure.unit),
+        Column("cost", axis.title, axis.unit), Column("front", "on the front", numeric=False),
     )  # fmt: skip
     digits = significant(float(np.min([s.cost.value for s in spots])))
     rows = [_table_row(s, s in front, digits) for s in sorted(spots, key=lambda s: (s.cost.value, s.row))]
-    return Table(name, f"The same as a table: MPJPE against {axis.title}", columns, tuple(rows), axis.words, True,
-                 study.conditions.full)  # fmt: skip
+    title = f"The same as a table: {measure.title} against {axis.title}"
+    return Table(name, title, columns, tuple(rows), axis.words, True, study.conditions.full)
 
 
 def _table_row(spot: Spot, on_front: bool, digits: int) -> dict[str, Cell]:
-    keys = spot.model.keys("mpjpe")
+    measure, keys = spot.model.measure, spot.model.scored
     bounds = (spot.cost.low, spot.cost.high) if spot.cost.low is not None and spot.cost.high is not None else None
     return {
         "model": text(spot.row, keys + spot.cost.keys),
-        "mpjpe": number(spot.error, 1, keys, spot.model.estimate("mpjpe")[1:]),
+        measure.name: number(spot.error, measure.digits, keys, spot.model.mean[1:]),
         "cost": number(spot.cost.value, digits, spot.cost.keys, bounds),
         "front": text("yes" if on_front else "no", keys + spot.cost.keys),
     }

@@ -123,10 +123,14 @@ def evaluate(
         torch.set_num_threads(before)
     meta = subject.meta
     record = Record(
-        kind="accuracy", variant=name, study=study, dataset=data.index.dataset, protocol=rules.id,
+        kind="accuracy", variant=name, label=subject.meta.get("label", ""), study=study,
+        dataset=data.index.dataset, protocol=rules.id,
         data_digest=data.index.digest, batch=batch, device=device, threads=threads, backends=dict(backends),
         seed=meta.get("seed") if seed is None else seed, selection=selection or meta.get("selection"), status=status,
-        reason=reason, options={"split": split, "epoch": meta.get("epoch"), "trained_on": meta.get("data_digest")},
+        reason=reason, options={
+            "split": split, "epoch": meta.get("epoch"), "trained_on": meta.get("data_digest"),
+            "overrides": meta.get("overrides") or {},
+        },
         fingerprint=fingerprint(), **subject.facts(), **(results(scores, rules) if scores else {}),
     )  # fmt: skip
     if predictions is not None and status == "ok":

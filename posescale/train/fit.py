@@ -55,6 +55,7 @@ def fit(
     devices: int = 1,
     start: Path | str | None = None,
     workers: int = 0,
+    label: str = "",
 ) -> Record:
     """Train a model and write weights-last.pt, weights-val-best.pt, history.csv and record.jsonl into `out`;
     without validation data there is no best epoch, and no weights-val-best.pt.
@@ -73,7 +74,7 @@ def fit(
         threads: torch's.
         device: cpu or cuda.
         overrides: further constructor arguments of the model.
-        study: noted in the record.
+        study, label: noted in the record.
         devices: how many processes train together, each on a device of its own; batches are shared among them.
         start: file of the weights to start from, where the recipe starts from pretrained ones; a ViTPose's for the
             encoder of a video model.
@@ -92,7 +93,7 @@ def fit(
     recipe = resolve_recipe(model_name, recipe)
     run = Run(
         model_name, Path(data_dir), frames, seed, recipe, threads, device, devices, overrides or {},
-        Path(start) if start else None, study, workers,
+        Path(start) if start else None, study, workers, label,
     )  # fmt: skip
     _check(run)
     with exclusive(out), _computing(run):

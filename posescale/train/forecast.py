@@ -7,9 +7,10 @@ device to another, and where nothing was measured the forecast says so.
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,10 @@ from posescale.config import Config, Study
 from posescale.data.clips import Videos, cut
 from posescale.data.prepared import PreparedData
 from posescale.data.scored import videos
+from posescale.data.video.clips import VideoClips
+from posescale.data.video.prepared import VideoData
 from posescale.errors import ConfigError
+from posescale.measure.subject import Subject
 from posescale.models import create_model
 from posescale.provenance import cpu_name
 from posescale.recipes import Recipe
@@ -29,6 +33,7 @@ from posescale.train import losses
 from posescale.train.lifting import answered
 from posescale.train.module import make_optimizer
 from posescale.train.results import DTYPES
+from posescale.train.run import TRACKS
 
 HOUR = 3600.0
 
@@ -38,10 +43,12 @@ class Cell:
     """One model of a study at one clip length.
 
     Attributes:
-        study, model, frames: which.
+        study, model, frames: which; `model` is the study's name for it.
         seeds: how many trainings.
         recipe: with batch and stride for this clip length.
         steps: optimiser steps of one training; None where the size of the data is not known.
+        variant: id of the model.
+        arguments: its constructor's, besides T.
         size_from: `prepared`, `expected` (the configuration's word) or `recipe` (it counts steps itself).
     """
 
@@ -52,6 +59,8 @@ class Cell:
     recipe: Recipe
     steps: int | None
     size_from: str
+    variant: str
+    arguments: Mapping[str, Any]
 
     @property
     def clips(self) -> int:
@@ -72,23 +81,39 @@ class StepTime:
 def cells(config: Config, root: Path) -> Iterator[Cell]:
     """All trainings of a configuration; sizes are read from the data prepared below `root`, where there are any."""
     for name, study in config.studies.items():
-        sequences, size_from = _videos(study, root / "data" / name)
+        video = study.task == "video"
+        size, size_from = (_people if video else _videos)(study, root / "data" / name)
+        sides = dict(zip(("height", "width"), study.size or (), strict=False))
         for model, frames in study.cells():
             recipe = study.recipe(model).at(frames)
             if recipe.steps_per_epoch:
                 steps, source = recipe.epochs * recipe.steps_per_epoch, "recipe"
-            elif sequences is None:
+            elif size is None:
                 steps, source = None, "unknown"
             else:
-                steps, source = recipe.epochs * steps_of(recipe, sequences, frames), size_from
-            yield Cell(name, model, frames, len(study.seeds), recipe, steps, source)
+                whole = _batches(size, recipe) if video else steps_of(recipe, size, frames)
+                steps, source = recipe.epochs * whole, size_from
+            arguments = {**study.choice(model).overrides, **sides}
+            yield Cell(name, model, frames, len(study.seeds), recipe, steps, source, study.variant(model), arguments)
+
+
+def _people(study: Study, prepared: Path) -> tuple[int | None, str]:
+    """Annotated people in the training videos; of the expected size one in every frame."""
+    if (prepared / "index.json").exists():
+        return len(VideoClips(VideoData(prepared), "train", 1, 16, 16)), "prepared"
+    expected = study.dataset.expected if study.dataset else None
+    return (expected.frames, "expected") if expected else (None, "unknown")
+
+
+def _batches(clips: int, recipe: Recipe) -> int:
+    return math.ceil(math.ceil(clips / recipe.batch) / recipe.accumulate)
 
 
 def _videos(study: Study, prepared: Path) -> tuple[Videos | None, str]:
     """The training sequences; of the expected size, all equally long, while the data are not prepared."""
     if (prepared / "index.json").exists():
         return videos(PreparedData(prepared), "train"), "prepared"
-    expected = study.dataset.expected
+    expected = study.dataset.expected if study.dataset else None
     if expected is None:
         return None, "unknown"
     return Videos([expected.frames // expected.sequences] * expected.sequences), "expected"
@@ -97,8 +122,7 @@ def _videos(study: Study, prepared: Path) -> tuple[Videos | None, str]:
 def steps_of(recipe: Recipe, sequences: Videos, frames: int) -> int:
     """Optimiser steps of one pass over some sequences."""
     count = len(cut(recipe.windows, sequences, frames, recipe.stride)) * (2 if recipe.flip == "doubling" else 1)
-    batches = math.ceil(count / recipe.batch)
-    return math.ceil(batches / recipe.accumulate)
+    return _batches(count, recipe)
 
 
 def measure(
@@ -147,9 +171,11 @@ def measure(
 def _step_seconds(cell: Cell, clips: int, device: str) -> float:
     """Seconds of forward, backward and optimiser over `clips` random clips; one such step goes before."""
     torch.manual_seed(0)
-    model = create_model(cell.model, frames=cell.frames).to(device).train()
+    model = create_model(cell.variant, frames=cell.frames, **cell.arguments).to(device).train()
     optimizer = make_optimizer(model, cell.recipe)
-    inputs, targets = (torch.randn(clips, cell.frames, 17, 3, device=device) for _ in range(2))
+    video = component(cell.variant).card.task == "video"
+    shape = Subject(cell.variant, cell.frames, clips, cell.arguments).shape() if video else (clips, cell.frames, 17, 3)
+    inputs, targets = (torch.randn(shape, device=device) for _ in range(2))
     mixed = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=cell.recipe.precision == "bf16-mixed")
     seconds = 0.0
     for _ in range(2):
@@ -157,7 +183,8 @@ def _step_seconds(cell: Cell, clips: int, device: str) -> float:
         start = time.monotonic()
         with mixed:
             pred = model(inputs)
-            loss = losses.total(pred, answered(targets, pred.shape[1]), cell.recipe.losses)
+            lifted = None if video else answered(targets, pred.shape[1])
+            loss = pred.square().mean() if video else losses.total(pred, lifted, cell.recipe.losses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -185,7 +212,7 @@ def recorded(records: Iterable[Record], wanted: list[Cell]) -> dict[str, dict[tu
         if record.kind != "training" or record.status != "ok" or not values.get("steps"):
             continue
         accumulate = (record.options.get("recipe") or {}).get("accumulate", 1)
-        key = (record.variant, record.frames, record.batch * accumulate)
+        key = (record.label or record.variant, record.frames, record.batch * accumulate)
         if (*key, record.dtype) in asked:
             found[device_of(record)][key].append(values["seconds"] / values["steps"])
     return {
@@ -249,7 +276,9 @@ def _sum(rows: list[dict], column: str) -> float | None:
 
 
 def check(wanted: list[Cell]) -> None:
-    """Raise ConfigError where a model cannot be trained here at all."""
+    """Raise ConfigError where nothing is trained, or a model cannot be trained here at all."""
+    if not wanted:
+        raise ConfigError("this configuration trains nothing, so there are no hours of training to forecast")
     for cell in wanted:
-        if (task := component(cell.model).card.task) != "lifting":
-            raise ConfigError(f"{cell.model} is a {task} component; only lifting models are trained here")
+        if (task := component(cell.variant).card.task) not in TRACKS:
+            raise ConfigError(f"{cell.model} is a {task} component; only lifting and video models are trained here")

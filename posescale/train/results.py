@@ -70,7 +70,8 @@ def _write_weights(out: Path, training: Training, run: "Run") -> dict[str, str]:
     meta = {
         "variant": run.model, "parameters": run.parameters, "frames": run.frames, "seed": run.seed,
         "recipe": run.recipe.model_dump(), "data_digest": run.track.facts["data_digest"],
-        "component_digest": run.component.digest, "overrides": dict(run.overrides), **run.track.noted,
+        "component_digest": run.component.digest, "overrides": dict(run.overrides), "label": run.label,
+        **run.track.noted,
     }  # fmt: skip
     epochs = {"last": training.progress.epochs, "val-best": training.progress.best_epoch}
     digests = {}
@@ -105,7 +106,7 @@ def _record(training: Training, run: "Run", digests: dict[str, str], **ending: A
         ]
     return Record(
         kind="training", component=run.component.card.id, variant=run.model, digest=run.component.digest,
-        study=run.study, **run.track.facts,
+        study=run.study, label=run.label, **run.track.facts,
         weights_digest=digests.get("last"), frames=run.frames, batch=run.sized.batch,
         dtype=DTYPES[run.recipe.precision], mode="eager", device=run.device, threads=run.threads,
         backends=progress.backends, seed=run.seed, values=values,

@@ -40,6 +40,7 @@ class Run:
     start: Path | None = None
     study: str = ""
     workers: int = 0
+    label: str = ""
 
     @property
     def component(self) -> Component:

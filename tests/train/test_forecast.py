@@ -123,8 +123,36 @@ def test_the_verb_prints_rows_for_every_device(tmp_path, monkeypatch):
     assert done.exit_code == 0 and "NVIDIA X" in done.stdout and "measurement" in done.stdout
 
 
-def test_only_lifting_models_are_planned(tmp_path):
+def test_controls_are_not_planned(tmp_path):
     video = config.parse({"name": "x", "title": "t", "studies": {"a": STUDY}})
     (cell, _) = forecast.cells(video, tmp_path)
     with pytest.raises(ConfigError, match="only lifting"):
-        forecast.check([forecast.Cell(**vars(cell) | {"model": "mean_pose"})])
+        forecast.check([forecast.Cell(**vars(cell) | {"variant": "mean_pose"})])
+
+
+def test_video_is_planned_by_the_names_and_sizes_of_its_study(tmp_path):
+    study = {
+        "title": "t", "dataset": {"name": "synthetic_video", "expected": {"sequences": 10, "frames": 100}},
+        "models": ["vitpose_tiny", "unified"], "frames": [3], "size": [64, 48], "seeds": [0, 1],
+        "training": {"recipe": "small", "changes": {"epochs": 2, "batch": 8, "steps_per_epoch": None}},
+        "per_model": {
+            "vitpose_tiny": {"frames": [1]}, "unified": {"model": "glsmamba_tiny", "overrides": {"paths": 2}},
+        },
+    }  # fmt: skip
+    values = {"name": "x", "title": "t", "studies": {"v": study}}
+    wanted = list(forecast.cells(config.parse(values), tmp_path))
+    forecast.check(wanted)
+    assert [(c.model, c.variant, c.frames, c.steps) for c in wanted] == [
+        ("vitpose_tiny", "vitpose_tiny", 1, 26), ("unified", "glsmamba_tiny", 3, 26)
+    ]  # fmt: skip
+    assert wanted[1].arguments == {"paths": 2, "height": 64, "width": 48}
+    times = forecast.measure(wanted, 1)
+    assert set(times) == {("vitpose_tiny", 1, 8), ("unified", 3, 8)}
+    assert all(t.seconds > 0 for t in times.values())
+
+
+def test_a_configuration_that_trains_nothing_has_no_forecast(tmp_path):
+    study = {"title": "t", "latency": {"models": ["glsmamba_tiny"], "frames": [5]}}
+    wanted = forecast.cells(config.parse({"name": "x", "title": "t", "studies": {"a": study}}), tmp_path)
+    with pytest.raises(ConfigError, match="trains nothing"):
+        forecast.check(list(wanted))

@@ -23,6 +23,7 @@ wildcard_constraints:
     frames=r"\d+",
     seed=r"\d+",
     selection="last|val-best",
+    condition="|".join(steps.SUFFIXES.values()),
 
 
 onstart:

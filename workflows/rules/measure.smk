@@ -4,20 +4,21 @@ rule evaluate:
         data="results/{run}/data/{study}/index.json",
         weights="results/{run}/train/{study}/{model}-T{frames}-seed{seed}/weights-{selection}.pt",
     output:
-        "results/{run}/measure/{study}/accuracy/{model}-T{frames}-seed{seed}-{selection}.jsonl",
+        "results/{run}/measure/{study}/accuracy/{model}-T{frames}-seed{seed}-{selection}{condition}.jsonl",
     log:
-        "results/{run}/logs/evaluate-{study}-{model}-T{frames}-seed{seed}-{selection}.log",
+        "results/{run}/logs/evaluate-{study}-{model}-T{frames}-seed{seed}-{selection}{condition}.log",
     conda:
         "../../environment.yml"
     threads: 1
     params:
-        code=lambda w: steps.code_digest("metrics", "train", model=w.model),
+        model=plan.model,
+        code=lambda w: steps.code_digest("metrics", "train", model=plan.model(w)),
         data=subpath(input.data, parent=True),
         options=lambda w: steps.scoring_options(
-            plan.study(w), w.model, plan.config.machine
+            plan.study(w), w.model, w.condition, plan.config.machine
         ),
     shell:
-        "posescale evaluate {wildcards.model} --data {params.data} --frames {wildcards.frames}"
+        "posescale evaluate {params.model} --data {params.data} --frames {wildcards.frames}"
         " --weights {input.weights} {params.options} --study {wildcards.study} --threads {threads}"
         " --record {output} 2>&1 | tee {log}"
 
@@ -49,10 +50,13 @@ rule count:
         "../../environment.yml"
     threads: 1
     params:
-        frames=lambda w: ",".join(map(str, plan.study(w).cost.frames)),
-        code=lambda w: steps.code_digest("ops", "layers", "measure", model=w.model),
+        model=lambda w: steps.measured(plan.study(w), [w.model]),
+        frames=lambda w: steps.shapes(plan.study(w), plan.study(w).cost),
+        code=lambda w: steps.code_digest(
+            "ops", "layers", "measure", model=plan.model(w)
+        ),
     shell:
-        "posescale cost {wildcards.model} --frames {params.frames} --study {wildcards.study}"
+        "posescale cost {params.model} --frames {params.frames} --study {wildcards.study}"
         " --record {output} 2>&1 | tee {log}"
 
 
@@ -68,13 +72,15 @@ rule time_models:
     resources:
         measure_lane=1,
     params:
-        models=lambda w: ",".join(plan.study(w).latency_models()),
-        frames=lambda w: ",".join(map(str, plan.study(w).latency.frames)),
+        models=lambda w: steps.measured(plan.study(w), plan.study(w).latency_models()),
+        frames=lambda w: steps.shapes(plan.study(w), plan.study(w).latency),
         grid=lambda w: plan.study(w).latency,
+        limits=lambda w: steps.limits(plan.study(w).latency),
         code=lambda w: steps.code_digest("ops", "layers", "measure"),
     shell:
         "posescale latency {params.models} --frames {params.frames} --batch {params.grid.batch}"
         " --threads {params.grid.threads} --rounds {params.grid.rounds} --seconds {params.grid.seconds}"
+        " {params.limits}"
         " --study {wildcards.study} --record {output} 2>&1 | tee {log}"
 
 

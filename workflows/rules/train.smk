@@ -2,7 +2,7 @@
 rule train:
     input:
         data="results/{run}/data/{study}/index.json",
-        start=lambda w: steps.start_file(plan.study(w), w.model),
+        start=lambda w: steps.start_file(plan, w),
     output:
         expand(
             "results/{{run}}/train/{{study}}/{{model}}-T{{frames}}-seed{{seed}}/{file}",
@@ -19,12 +19,14 @@ rule train:
         options=lambda w: steps.training_options(
             plan.study(w), w.model, plan.config.machine
         ),
-        code=lambda w: steps.code_digest("ops", "layers", "train", model=w.model),
+        model=plan.model,
+        start=lambda w, input: " ".join(f"--start {path}" for path in input.start),
+        code=lambda w: steps.code_digest("ops", "layers", "train", model=plan.model(w)),
         data=subpath(input.data, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "posescale train {wildcards.model} --data {params.data} --frames {wildcards.frames}"
-        " --seed {wildcards.seed} {params.options} --study {wildcards.study} --threads {threads}"
+        "posescale train {params.model} --data {params.data} --frames {wildcards.frames}"
+        " --seed {wildcards.seed} {params.options} {params.start} --study {wildcards.study} --threads {threads}"
         " --out {params.folder} 2>&1 | tee {log}"
 
 

@@ -92,6 +92,7 @@ def evaluate(
     }  # fmt: skip
     return Record(
         kind="accuracy", component=found.card.id, variant=name, digest=found.digest, study=study,
+        label=meta.get("label", ""),
         dataset=data.index.dataset, protocol=rules.id, data_digest=data.index.digest, weights_digest=scored.digest,
         frames=scored.frames, resolution=scored.size, batch=batch, dtype="float32", mode="eager", device=device,
         threads=threads, backends=dict(backends), seed=meta.get("seed") if seed is None else seed,

@@ -32,7 +32,8 @@ def scores(data: VideoData, split: Split, protocol: VideoProtocol, predicted: Pr
         ap: PoseTrack's average precision.
     By visibility state (`group`), and over `hidden`, occluder and blurred together:
         pck_by_state, error_by_state (mean error, sizes), joints_by_state (how many).
-    Samples, one entry a video: pck_by_sequence, hidden_pck_by_sequence, visible_pck_by_sequence, joints_by_sequence.
+    Samples, one entry a video: pck_by_sequence and joints_by_sequence; the same of each state, such as
+    hidden_pck_by_sequence (NaN where the video has no such joint).
 
     Raises:
         DataError: a person lacks what the protocol measures by.
@@ -94,19 +95,16 @@ def _jhmdb_values(joints: NDArray, people: np.ndarray, protocol: VideoProtocol) 
 
 
 def _by_state(hits: NDArray, errors: NDArray, counted: NDArray, state: NDArray) -> list[Value]:
-    chosen = {name: counted & (state == number) for number, name in enumerate(STATES)}
-    chosen["hidden"] = np.any([chosen[name] for name in HIDDEN], axis=0)
     values = []
-    for name, where in chosen.items():
-        if where.any():
-            known = errors[where & np.isfinite(errors)]
-            values += [
-                _share("pck_by_state", _percent(hits, where), name),
-                Value(name="joints_by_state", value=int(where.sum()), unit="joints", group=name),
-            ]
-            if len(known):
-                mean = float(known.mean())
-                values.append(Value(name="error_by_state", value=mean, unit="sizes", better="lower", group=name))
+    for name, where in _of_states(counted, state).items():
+        known = errors[where & np.isfinite(errors)]
+        values += [
+            _share("pck_by_state", _percent(hits, where), name),
+            Value(name="joints_by_state", value=int(where.sum()), unit="joints", group=name),
+        ]
+        if len(known):
+            mean = float(known.mean())
+            values.append(Value(name="error_by_state", value=mean, unit="sizes", better="lower", group=name))
     return values
 
 
@@ -115,18 +113,24 @@ def _add_sequences(
 ) -> None:
     video = data.video_of_frame[frame]
     numbers = np.unique(video)
-    hidden = np.isin(state, [STATES.index(name) for name in HIDDEN])
-    chosen = {
-        "pck": counted, "hidden_pck": counted & hidden, "visible_pck": counted & (state == STATES.index("visible")),
-    }  # fmt: skip
     names = [data.index.videos[number].name for number in numbers]
-    samples = {
-        f"{name}_by_sequence": [_percent(hits, where & (video == n)[:, None]) for n in numbers]
-        for name, where in chosen.items()
-    }
-    samples["joints_by_sequence"] = [float(counted[video == n].sum()) for n in numbers]
+    samples = {}
+    for kind, where in {"": counted, **_of_states(counted, state)}.items():
+        stem = f"{kind}_" if kind else ""
+        own = [where & (video == n)[:, None] for n in numbers]
+        samples[f"{stem}pck_by_sequence"] = [_percent(hits, part) for part in own]
+        samples[f"{stem}joints_by_sequence"] = [float(part.sum()) for part in own]
     found["samples"] |= samples
     found["labels"] |= dict.fromkeys(samples, names)
+
+
+def _of_states(counted: NDArray, state: NDArray) -> dict[str, NDArray]:
+    """Where annotated joints are in each state; `hidden` are occluder and blurred together. States without joints
+    are left out.
+    """
+    chosen = {name: counted & (state == number) for number, name in enumerate(STATES)}
+    chosen["hidden"] = np.any([chosen[name] for name in HIDDEN], axis=0)
+    return {name: where for name, where in chosen.items() if where.any()}
 
 
 def _add_ap(found: Scores, data: VideoData, split: Split, table: np.ndarray) -> None:
