@@ -239,6 +239,7 @@ def crossed_bootstrap(
     ours: ArrayLike,
     theirs: ArrayLike,
     weights: ArrayLike | None = None,
+    clusters: Sequence[str] | None = None,
     paired: bool = False,
     draws: int = 2000,
     seed: int = 0,
@@ -252,6 +253,7 @@ def crossed_bootstrap(
         ours: (S, N) values by seed and sequence.
         theirs: (R, N), the same sequences.
         weights: (N,) of the sequences, such as their joints; all alike when not given.
+        clusters: (N,) as in `bootstrap_mean`.
         paired: both are the same S trained models, under two conditions: they are redrawn together.
         draws: bootstrap repetitions.
         seed: of the draws.
@@ -271,12 +273,14 @@ def crossed_bootstrap(
     def shares(count: int) -> NDArray[np.float64]:
         return random.multinomial(count, np.full(count, 1 / count), size=draws) / count
 
-    ours_drawn, sequences = shares(len(a)), shares(mass.size) * mass
-    theirs_drawn = ours_drawn if paired else shares(len(b))
-    gaps = ((ours_drawn @ a - theirs_drawn @ b) * sequences).sum(axis=1)
-    kept = sequences.sum(axis=1) > 0
     value = np.average(a.mean(axis=0) - b.mean(axis=0), weights=mass)
-    return _interval(value, gaps[kept] / sequences[kept].sum(axis=1), confidence)
+    a, b = (np.stack([_together(row * mass, mass, clusters)[0] for row in rows]) for rows in (a, b))
+    masses = _together(mass, mass, clusters)[1]
+    ours_drawn, sequences = shares(len(a)), shares(masses.size)
+    theirs_drawn = ours_drawn if paired else shares(len(b))
+    gaps, totals = ((ours_drawn @ a - theirs_drawn @ b) * sequences).sum(axis=1), sequences @ masses
+    kept = totals > 0  # a draw of weightless sequences only has no mean
+    return _interval(value, gaps[kept] / totals[kept], confidence)
 
 
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:

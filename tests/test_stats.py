@@ -297,6 +297,13 @@ def test_a_crossed_bootstrap_knows_both_where_seeds_and_where_sequences_scatter(
     assert one.low == pytest.approx(5) == one.high  # nothing scatters within one pair of rows that differ by 5
 
 
+def test_a_crossed_bootstrap_redraws_clusters_whole():
+    once = np.random.default_rng(2).standard_normal((3, 12))
+    names = [str(n // 4) for n in range(48)]
+    found = stats.crossed_bootstrap(np.repeat(once, 4, axis=1), np.zeros((3, 48)), clusters=names)
+    assert found == pytest.approx(stats.crossed_bootstrap(once, np.zeros((3, 12))))
+
+
 def test_a_crossed_bootstrap_weighs_sequences_and_covers_a_true_difference():
     heavy = stats.crossed_bootstrap([[1.0, 0.0]], [[0.0, 0.0]], weights=[3, 1])
     assert heavy.value == pytest.approx(0.75)

@@ -8,7 +8,7 @@ from posescale import stats
 from posescale.cards import components
 from posescale.claims import Claim, load_claims
 from posescale.report.page import Grid, Heading, Note, Section, listing, slug
-from posescale.report.studies import Row, Study, better_by
+from posescale.report.studies import Row, Study, better_by, clusters_of
 from posescale.report.tables import Cell, Column, Table, fixed, number, text
 
 SIZES = ("frozen", "height", "width", "frames", "joints")  # arguments that say how a row was trained, not what it is
@@ -85,7 +85,8 @@ def whole_gap(ours: Row, theirs: Row) -> tuple[stats.Estimate, int] | None:
         return None
     weights = _table(ours.entries[0].record, "joints_by_sequence")
     mass = [weights[n] for n in common] if set(common) <= set(weights) else None
-    return stats.crossed_bootstrap(*([[t[n] for n in common] for t in found] for found in tables), mass), len(common)
+    values = ([[t[n] for n in common] for t in found] for found in tables)
+    return stats.crossed_bootstrap(*values, mass, clusters_of(common, ours, theirs)[0]), len(common)
 
 
 def _table(record: Any, name: str) -> dict[str, float]:

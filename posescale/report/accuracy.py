@@ -14,195 +14,6 @@ from posescale.report.tables import Cell, Column, Table, number, text
 
 METRICS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE", "n_mpjpe": "N-MPJPE", "mpjve": "MPJVE", "pck": "PCK", "ap": "AP"}
 DIGITS = {"mpjpe": 1, "p_mpjpe": 1, "n_mpjpe": 1}
-<<<<<<< HEAD
-REFERENCE = "mean_pose"
-_CONTROLS = ("ground_truth", "mean_pose", "copy_previous", "null")
-
-
-class Conditions(NamedTuple):
-    """What all numbers of one accuracy table share; no column mixes two of them."""
-
-    study: str
-    dataset: str
-    data_digest: str
-    protocol: str
-    frames: int
-    selection: str
-    split: str
-    dtype: str
-    machine: str
-
-    @property
-    def title(self) -> str:
-        """Short heading."""
-        parts = [self.study or self.dataset or "unnamed data", f"T = {self.frames}" if self.frames else ""]
-        return ", ".join(filter(None, [*parts, f"{self.selection} weights" if self.selection else ""]))
-
-    @property
-    def words(self) -> str:
-        """Everything, for the line below the heading."""
-        data = f"data {self.data_digest}" if self.data_digest else ""
-        selection = f"selection: {self.selection}" if self.selection else ""
-        split = f"{self.split} split" if self.split else ""
-        return " · ".join(filter(None, [self.dataset, data, split, self.protocol, selection, self.dtype, self.machine]))
-
-    @property
-    def full(self) -> str:
-        """Title and words, for files that stand alone."""
-        return f"{self.title} · {self.words}"
-
-
-def is_control(entry: Entry) -> bool:
-    """Whether a record belongs to a control, which bounds a table and never wins it."""
-    return entry.record.component == "controls" or entry.record.variant in _CONTROLS
-
-
-def conditions(entry: Entry) -> Conditions:
-    """The conditions a record was scored under."""
-    r = entry.record
-    return Conditions(
-        r.study, r.dataset or "", r.data_digest or "", r.protocol or "", r.frames or 0, r.selection or "",
-        str(r.options.get("split") or ""), r.dtype or "", entry.machine,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model in one study: its records, one per seed, and their values by metric and group."""
-
-    name: str
-    control: bool
-    entries: tuple[Entry, ...]
-    values: dict[tuple[str, str], dict[str, float]] = field(repr=False)  # (metric, group) -> record key -> value
-
-    def estimate(self, metric: str, group: str = "") -> stats.Estimate | None:
-        """Mean over seeds with its interval; NaN when a seed is; None when there is no value."""
-        found = list(self.values.get((metric, group), {}).values())
-        if not found:
-            return None
-        if not np.isfinite(found).all():
-            return stats.Estimate(float(np.sum(found)), -np.inf, np.inf)
-        return stats.t_interval(found)
-
-    def keys(self, metric: str, group: str = "") -> tuple[str, ...]:
-        """Keys of the records behind `estimate`."""
-        return tuple(self.values.get((metric, group), {}))
-
-    @cached_property
-    def by_sequence(self) -> dict[str, float]:
-        """MPJPE of each sequence, mean over the seeds that have it all; empty without samples."""
-        tables = [_sequences(e) for e in self.entries if e.key in self.values.get(("mpjpe", ""), {})]
-        common = set.intersection(*map(set, tables)) if tables else set()
-        return {name: float(np.mean([t[name] for t in tables])) for name in sorted(common)}
-
-    @cached_property
-    def performance(self) -> dict[str, str]:
-        """Which performance each sequence shows; several cameras may have seen one. Empty where no record says it."""
-        found: dict[str, str] = {}
-        for labels in (entry.record.labels for entry in self.entries):
-            found |= dict(zip(labels.get("mpjpe_by_sequence", []), labels.get("performances", [])))
-        return found
-
-
-@dataclass(frozen=True)
-class Study:
-    """One accuracy table: its conditions and its rows, models from best to worst, then controls."""
-
-    conditions: Conditions
-    rows: tuple[Row, ...]
-    quantities: dict[str, tuple[str, str]] = field(repr=False)  # metric -> unit and which direction is better
-
-    @property
-    def models(self) -> list[Row]:
-        """Rows that are not controls."""
-        return [row for row in self.rows if not row.control]
-
-    @property
-    def best(self) -> Row | None:
-        """The model with the lowest mean MPJPE."""
-        found = [row for row in self.models if _level(row) < np.inf]
-        return min(found, key=lambda row: (_level(row), row.name), default=None)
-
-    @property
-    def reference(self) -> Row | None:
-        """The mean-pose control."""
-        return next((row for row in self.rows if row.control and row.name.split(" ")[0] == REFERENCE), None)
-
-
-def _sequences(entry: Entry) -> dict[str, float]:
-    errors = entry.record.samples.get("mpjpe_by_sequence", [])
-    names = entry.record.labels.get("mpjpe_by_sequence", [])
-    return dict(zip(names, errors, strict=True)) if len(names) == len(errors) and np.isfinite(errors).all() else {}
-
-
-def _level(row: Row) -> float:
-    estimate = row.estimate("mpjpe")
-    return estimate.value if estimate and np.isfinite(estimate.value) else np.inf
-
-
-def studies(evidence: Evidence, values: pd.DataFrame) -> list[Study]:
-    """All studies of the records, each with the controls that share its data, protocol, T and machine."""
-    entries = evidence.current("accuracy")
-    found = sorted({conditions(e) for e in entries if not is_control(e)}) or sorted({conditions(e) for e in entries})
-    by_row: dict[tuple[Conditions, str], list[Entry]] = {}
-    for entry in entries:
-        for study in found:
-            own = conditions(entry)
-            if own == study or (is_control(entry) and own._replace(selection=study.selection) == study):
-                by_row.setdefault((study, entry.row), []).append(entry)
-    numbers = _numbers(values)
-    rows = {key: _row(key[1], members, numbers) for key, members in by_row.items()}
-    quantities = {v.name: (v.unit, v.better) for v in values[values["kind"] == "accuracy"].itertuples()}
-    return [Study(study, _ranked(row for (own, _), row in rows.items() if own == study), quantities) for study in found]
-
-
-def _numbers(values: pd.DataFrame) -> dict[str, dict[tuple[str, str], float]]:
-    found: dict[str, dict[tuple[str, str], float]] = {}
-    chosen = values[(values["kind"] == "accuracy") & values["status"].isin(["ok", "unstable"])]
-    for key, name, group, value in zip(chosen["key"], chosen["name"], chosen["group"], chosen["value"], strict=True):
-        found.setdefault(key, {})[(name, group)] = value
-    return found
-
-
-def _row(name: str, entries: list[Entry], numbers: dict[str, dict[tuple[str, str], float]]) -> Row:
-    values: dict[tuple[str, str], dict[str, float]] = {}
-    for entry in entries:
-        for quantity, value in numbers.get(entry.key, {}).items():
-            values.setdefault(quantity, {})[entry.key] = value
-    return Row(name, is_control(entries[0]), tuple(entries), values)
-
-
-def _ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
-    return tuple(sorted(rows, key=lambda row: (row.control, _level(row), row.name)))
-
-
-class Difference(NamedTuple):
-    """MPJPE of one model minus another's.
-
-    Attributes:
-        estimate: with the interval of the paired bootstrap.
-        sequences: that both have.
-        performances: they show, redrawn with all their cameras; None where records do not say which belong together.
-    """
-
-    estimate: stats.Estimate
-    sequences: int
-    performances: int | None
-
-
-def difference(ours: Row, theirs: Row) -> Difference | None:
-    """Paired bootstrap over the sequences both have; None when fewer than two are independent."""
-    common = sorted(set(ours.by_sequence) & set(theirs.by_sequence))
-    known = ours.performance | theirs.performance
-    together = [known.get(name, "") for name in common]
-    clusters = together if all(together) else common
-    if len(set(clusters)) < 2:
-        return None
-    pairs = [[row.by_sequence[name] for name in common] for row in (ours, theirs)]
-    estimate = stats.paired_bootstrap(*pairs, clusters=clusters)
-    return Difference(estimate, len(common), len(set(clusters)) if all(together) else None)
-=======
->>>>>>> vpipe
 
 
 def section(found: list[Study], looks: dict[str, Look], rescored: Iterable[Block] = ()) -> Section:
@@ -316,20 +127,17 @@ def pair_table(study: Study, name: str) -> Table:
     columns = (
         Column("model", "model", numeric=False),
         Column("other", "against", numeric=False),
-        Column("sequences", "sequences"),
-<<<<<<< HEAD
-        Column("performances", "performances"),
-        Column("difference", "MPJPE difference", "mm"),
-=======
+        Column("sequences", "videos" if study.video else "sequences"),
+        *(() if study.video else (Column("performances", "performances"),)),
         Column("difference", f"{study.measure.title} difference", study.measure.unit),
->>>>>>> vpipe
         Column("verdict", "verdict", numeric=False),
     )
+    drawn = "videos" if study.video else "performances, all cameras of one together"
     caption = (
-        "Row minus “against”, paired bootstrap over test performances, all cameras of one together; each sequence the "
-        "mean of its seeds. Sequences weigh alike."
+        f"Row minus “against”, paired bootstrap over test {drawn}; each sequence the mean of its seeds. Sequences "
+        "weigh alike."
     )
-    if any(cells["performances"].value == "" for cells in rows):
+    if not study.video and any(cells["performances"].value == "" for cells in rows):
         caption += (
             " Where no number of performances is given, the records do not say which sequences are one performance "
             "seen by several cameras: each sequence was drawn by itself, and the interval is rather too narrow."
@@ -342,26 +150,14 @@ def _pair_row(a: Row, b: Row) -> dict[str, Cell] | None:
     found = difference(a, b)
     if found is None:
         return None
-<<<<<<< HEAD
     estimate = found.estimate
-    keys = a.keys("mpjpe") + b.keys("mpjpe")
-    verdict = (
-        f"{a.name} is better" if estimate.high < 0 else f"{b.name} is better" if estimate.low > 0 else "not separated"
-    )
-    return {
-        "model": text(a.name, a.keys("mpjpe")),
-        "other": text(b.name, b.keys("mpjpe")),
-        "sequences": number(found.sequences, 0, keys),
-        "performances": number(found.performances, 0, keys),
-=======
-    estimate, sequences = found
     keys = a.scored + b.scored
     verdict = {1: f"{a.name} is better", -1: f"{b.name} is better", 0: "not separated"}[better_by(a.measure, estimate)]
     return {
         "model": text(a.name, a.scored),
         "other": text(b.name, b.scored),
-        "sequences": number(sequences, 0, keys),
->>>>>>> vpipe
+        "sequences": number(found.sequences, 0, keys),
+        "performances": number(found.performances, 0, keys),
         "difference": number(estimate.value, 2, keys, estimate[1:]),
         "verdict": text(verdict, keys),
     }

@@ -170,6 +170,14 @@ class Row:
         common = set.intersection(*map(set, tables)) if tables else set()
         return {name: float(np.mean([t[name] for t in tables])) for name in sorted(common)}
 
+    @cached_property
+    def performance(self) -> dict[str, str]:
+        """Which performance each sequence shows; several cameras may have seen one. Empty where no record says it."""
+        found: dict[str, str] = {}
+        for labels in (entry.record.labels for entry in self.entries):
+            found |= dict(zip(labels.get(f"{self.measure.name}_by_sequence", []), labels.get("performances", [])))
+        return found
+
 
 def samples_of(entry: Entry, name: str) -> dict[str, float]:
     """Samples of a record by their labels; empty where some are missing or not finite."""
@@ -282,13 +290,36 @@ def _row(
     return Row(name, look, frames, is_control(entries[0]), tuple(entries), measure, values)
 
 
-def difference(ours: Row, theirs: Row) -> tuple[stats.Estimate, int] | None:
-    """Paired bootstrap of the study's measure, ours minus theirs, over the sequences both have, and their number."""
+class Difference(NamedTuple):
+    """The study's measure of one model minus another's.
+
+    Attributes:
+        estimate: with the interval of the paired bootstrap.
+        sequences: that both have.
+        performances: they show, redrawn with all their cameras; None where records do not say which belong together.
+    """
+
+    estimate: stats.Estimate
+    sequences: int
+    performances: int | None
+
+
+def difference(ours: Row, theirs: Row) -> Difference | None:
+    """Paired bootstrap over the sequences both have; None when fewer than two are independent."""
     common = sorted(set(ours.by_sequence) & set(theirs.by_sequence))
-    if len(common) < 2:
+    clusters, known = clusters_of(common, ours, theirs)
+    if len(set(clusters)) < 2:
         return None
     pairs = [[row.by_sequence[name] for name in common] for row in (ours, theirs)]
-    return stats.paired_bootstrap(*pairs), len(common)
+    estimate = stats.paired_bootstrap(*pairs, clusters=clusters)
+    return Difference(estimate, len(common), len(set(clusters)) if known else None)
+
+
+def clusters_of(sequences: list[str], *rows: Row) -> tuple[list[str], bool]:
+    """What is redrawn together, and whether the records say so: performances, or else each sequence by itself."""
+    known = {name: shown for row in rows for name, shown in row.performance.items()}
+    together = [known.get(name, "") for name in sequences]
+    return (together, True) if all(together) else (sequences, False)
 
 
 def better_by(measure: Measure, gap: stats.Estimate) -> int:
