@@ -16,6 +16,7 @@ VERBS = {
     "checkpoints": "checkpoints",
     "train": "train",
     "evaluate": "evaluate",
+    "average-splits": "average_splits",
     "plan": "plan",
     "rescore": "rescore",
     "tables-3dhp": "tables_3dhp",

@@ -16,6 +16,7 @@ GROUPS_JHMDB: Mapping[str, tuple[int, ...]] = {
     "Head": (2,), "Sho": (3, 4), "Elb": (7, 8), "Wri": (11, 12), "Hip": (5, 6), "Knee": (9, 10), "Ank": (13, 14),
 }  # fmt: skip
 LEFT_SHOULDER, RIGHT_HIP = 4, 5
+SPLITS = (1, 2, 3)  # published ones; papers report the mean over them
 THRESHOLDS = (0.2, 0.1, 0.05)
 SMALLEST_TORSO = 1.0  # px; below it the predicted torso is the measure
 

@@ -89,6 +89,7 @@ def evaluate(
     options = {
         "task": "video", "split": split, "condition": condition, "ties": results.pop("ties", {}),
         "epoch": meta.get("epoch"), "trained_on": meta.get("data_digest"), "overrides": meta.get("overrides") or {},
+        "settings": data.index.settings,
     }  # fmt: skip
     return Record(
         kind="accuracy", component=found.card.id, variant=name, digest=found.digest, study=study,
