@@ -60,6 +60,16 @@ def peak_mib(work: Callable[[], object]) -> float:
         return float("nan")
 
 
+def shares(work: Callable[[], object], least: float = 0.01) -> dict[str, float]:
+    """Share of each operator in `work`'s CPU time, the largest first, by torch's profiler."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        work()
+    times = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    total = sum(times.values())
+    found = {name: spent / total for name, spent in times.items() if spent >= least * total}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
 def note(benchmark, samples: Samples, to: str, **more: object) -> str:
     """Put the ratios into the benchmark's JSON (`--benchmark-json`); the table's row as text."""
     found = ratios(samples, to)

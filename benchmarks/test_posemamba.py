@@ -11,7 +11,7 @@ import os
 import plain_posemamba
 import pytest
 import torch
-from side_by_side import milliseconds, note, peak_mib, take_turns
+from side_by_side import milliseconds, note, peak_mib, shares, take_turns
 
 import posescale
 
@@ -23,6 +23,10 @@ def _model(name, frames, **overrides):
 
 def _input(batch, frames):
     return torch.randn(batch, frames, 17, 2, generator=torch.Generator().manual_seed(1))
+
+
+def _mib(peaks):
+    return "peak MiB " + ", ".join(f"{label} {peak:.0f}" for label, peak in peaks.items())
 
 
 @pytest.mark.parametrize("threads", sorted({1, os.cpu_count() or 1}))
@@ -44,8 +48,12 @@ def test_forward(benchmark, lines, name, frames, threads):
     works = {label: work(model) for label, model in models.items()}
     y = works["token-major"]()
     error = max((works[label]() - y).abs().max().item() for label in ("plain, loop", "plain, native"))
-    row = note(benchmark, take_turns(works, threads, budget=15, least=5), "token-major", error=error)
-    lines.append(f"{name} T={frames}, forward, {threads} threads: {row}; outputs within {error:.1e}")
+    samples = take_turns(works, threads, budget=15, least=5)
+    peaks = {label: peak_mib(call) for label, call in works.items()}
+    parts = shares(works["token-major"])
+    row = note(benchmark, samples, "token-major", error=error, peak_mib=peaks, shares=parts)
+    lines.append(f"{name} T={frames}, forward, {threads} threads: {row}; outputs within {error:.1e}; {_mib(peaks)}")
+    lines.append("    share of time: " + ", ".join(f"{part} {share:.0%}" for part, share in parts.items()))
     benchmark.pedantic(works["token-major"], rounds=3)
     assert error <= 2e-6 * max(1.0, y.abs().max().item())
 
@@ -69,6 +77,7 @@ def test_training_step(benchmark, lines, name, frames, batch):
     peaks = {label: peak_mib(step) for label, step in works.items()}
     row = note(benchmark, samples, "native", peak_mib=peaks)
     rate = 1e3 * batch / milliseconds(samples["native"])
-    mib = ", ".join(f"{label} {peak:.0f}" for label, peak in peaks.items())
-    lines.append(f"{name} T={frames}, batch {batch}, training step: {row}; {rate:.2f} clips/s; peak MiB {mib}")
+    parts = shares(works["native"])
+    lines.append(f"{name} T={frames}, batch {batch}, training step: {row}; {rate:.2f} clips/s; {_mib(peaks)}")
+    lines.append("    share of time: " + ", ".join(f"{part} {share:.0%}" for part, share in parts.items()))
     benchmark.pedantic(works["native"], rounds=3)

@@ -134,9 +134,10 @@ class SS2D(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Mix the T * J tokens of each clip."""
         h, z = self.in_proj(x).chunk(2, dim=-1)
-        h = F.silu(self.conv2d(h.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
-        y = self.scan_tokens(h)
-        return self.out_proj(self.out_norm(y) * F.silu(z))
+        inplace = not torch.is_grad_enabled()
+        h = F.silu(self.conv2d(h.permute(0, 3, 1, 2)), inplace).permute(0, 2, 3, 1)
+        y, z = self.out_norm(self.scan_tokens(h)), F.silu(z, inplace)
+        return self.out_proj(y.mul_(z) if inplace else y * z)
 
     def scan_tokens(self, h: torch.Tensor) -> torch.Tensor:
         """The selective scan along the four orders, `(B, T, J, D)` to `(B, T, J, D)`.
@@ -146,10 +147,9 @@ class SS2D(nn.Module):
         it is kept in float32, or float64 for a float64 model.
         """
         batch, frames, joints, width = h.shape
-        sources = [self.add_limbs(h), h] if self.limbs else [h]
-        u = torch.stack(sources, dim=1).reshape(batch, len(sources), frames * joints, width)
+        u = self.sources(h)
         y = multi_scan(
-            u,
+            u.transpose(0, 1).flatten(2, 3),
             self.project(h).flatten(1, 2),
             self.dt_projs_weight,
             self.dt_projs_bias,
@@ -161,10 +161,21 @@ class SS2D(nn.Module):
         )
         return y.reshape(batch, frames, joints, width)
 
-    def add_limbs(self, h: torch.Tensor) -> torch.Tensor:
-        """h[t, j] + h[t, P[j]]; the official backward misses the second term."""
-        limb = h.index_select(2, joint_index(self.limbs, like=h))
-        return h + (limb.detach() if self.gradient == "official" else limb)
+    def sources(self, h: torch.Tensor) -> torch.Tensor:
+        """What the directions read, `(1 or 2, B, T, J, D)`: first h[t, j] + h[t, P[j]] if there are limbs, then h.
+
+        The official backward misses the term of P.
+        """
+        if not self.limbs:
+            return h.unsqueeze(0)
+        joints = joint_index(self.limbs, like=h)
+        if torch.is_grad_enabled():
+            limb = h.index_select(2, joints)
+            return torch.stack([h + (limb.detach() if self.gradient == "official" else limb), h])
+        u = h.new_empty(2, *h.shape)  # the same numbers with fewer copies, which autograd could not follow
+        torch.index_select(h, 2, joints, out=u[0]).add_(h)
+        u[1] = h
+        return u
 
     def project(self, h: torch.Tensor) -> torch.Tensor:
         """`(B, T, J, D)` to `(B, T, J, K, R + 2 N)` = dt, B, C of each direction.

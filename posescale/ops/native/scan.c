@@ -23,6 +23,7 @@
 #define LANES 16
 #define STEPS 16
 #define GROUP 4
+#define PAIR 2
 #define MAX_WIDTH 4
 #define FOR_LANES _Pragma("omp simd") for (int i = 0; i < LANES; i++)
 #ifdef __GNUC__
@@ -31,6 +32,7 @@
 #define PREFETCH(p) ((void)(p))
 #endif
 #define FOR_GROUP _Pragma("GCC unroll 4") for (int m = 0; m < group; m++)
+#define FOR_PAIR _Pragma("GCC unroll 2") for (int p = 0; p < pair; p++)
 
 #ifdef __GNUC__
 #define SPECIALISED static inline __attribute__((always_inline)) /* constant arguments make each call its own loop */
@@ -235,9 +237,14 @@ static void forward_chunk(int64_t N, const Chunk *q, const Block *k) {
         forward_states(N, 0, q, k);
 }
 
+typedef struct { /* of one block, one group of states: each step's decay, and the states before and after it */
+    real decays[STEPS * GROUP * LANES], states[(STEPS + 1) * GROUP * LANES];
+} History;
+
 /* The decays of a chunk for `group` states from n on, and the states before and after each step. */
 SPECIALISED void recompute_group(int64_t N, int64_t n, const int group, const int bounded, const Chunk *q,
-                                 const Block *k, const real *saved, real *restrict decays, real *restrict states) {
+                                 const Block *k, const real *saved, History *restrict past) {
+    real *restrict decays = past->decays, *restrict states = past->states;
     real h[GROUP][LANES], A[GROUP][LANES];
     memcpy(h, saved + n * LANES, (size_t)group * LANES * sizeof(real));
     memcpy(A, k->A + n * LANES, (size_t)group * LANES * sizeof(real));
@@ -245,64 +252,76 @@ SPECIALISED void recompute_group(int64_t N, int64_t n, const int group, const in
     for (int t = 0; t < q->steps; t++) {
         const real *restrict dt = k->tile.dt + t * LANES, *restrict dtx = k->tile.dtx + t * LANES;
         const real *restrict B = q->B + t * N + n;
-        FOR_LANES FOR_GROUP {
-            const int j = m * LANES + i;
-            const real a = decay(dt[i] * A[m][i], bounded);
-            h[m][i] = a * h[m][i] + dtx[i] * B[m];
-            decays[t * GROUP * LANES + j] = a;
-            states[(t + 1) * GROUP * LANES + j] = h[m][i];
+        FOR_LANES {
+            const real size = dt[i], drive = dtx[i];
+            FOR_GROUP {
+                const int j = m * LANES + i;
+                const real a = decay(size * A[m][i], bounded);
+                h[m][i] = a * h[m][i] + drive * B[m];
+                decays[t * GROUP * LANES + j] = a;
+                states[(t + 1) * GROUP * LANES + j] = h[m][i];
+            }
         }
     }
 }
 
-/* The adjoint of one chunk for `group` states from n on, last step first. k->state is the gradient that reaches the
-   state from later steps; rows receive (or, unless first, gain) the gradients of B, then of C. */
-SPECIALISED void backward_group(int64_t N, int64_t n, const int group, const Chunk *q, const Block *k,
-                                const real *restrict decays, const real *restrict states, const int first) {
-    real g[GROUP][LANES], A[GROUP][LANES], grad_A[GROUP][LANES];
-    memcpy(g, k->state + n * LANES, (size_t)group * LANES * sizeof(real));
-    memcpy(A, k->A + n * LANES, (size_t)group * LANES * sizeof(real));
-    memcpy(grad_A, k->grad_A + n * LANES, (size_t)group * LANES * sizeof(real));
+/* The adjoint of one chunk for `group` states from n on of `pair` neighbouring blocks, last step first. Their state is
+   the gradient that reaches the state from later steps; rows receive (or, unless first, gain) the gradients of B, then
+   of C. Two blocks at once halve the traffic of rows, which costs more than the arithmetic. */
+SPECIALISED void backward_group(int64_t N, int64_t n, const int group, const int pair, const Chunk *q,
+                                const Block *blocks, const History *past, const int first) {
+    real g[PAIR][GROUP][LANES], grad_A[PAIR][GROUP][LANES];
+    const size_t size = (size_t)group * LANES * sizeof(real);
+    FOR_PAIR memcpy(g[p], blocks[p].state + n * LANES, size), memcpy(grad_A[p], blocks[p].grad_A + n * LANES, size);
     for (int t = q->steps - 1; t >= 0; t--) {
-        const real *restrict dt = k->tile.dt + t * LANES, *restrict dtx = k->tile.dtx + t * LANES;
-        const real *restrict dy = k->tile.y + t * LANES;
         const real *restrict B = q->B + t * N + n, *restrict C = q->C + t * N + n;
-        const real *restrict a = decays + t * GROUP * LANES, *restrict before = states + t * GROUP * LANES;
-        const real *restrict after = before + GROUP * LANES;
-        real *restrict along_dt = k->tile.along_dt + t * LANES, *restrict along_dtx = k->tile.along_dtx + t * LANES;
-        real *restrict rows = q->rows + t * 2 * group * LANES;
+        const int at = t * LANES, from = t * GROUP * LANES, to = t * 2 * group * LANES;
         FOR_LANES {
-            real by_dt = along_dt[i], by_dtx = along_dtx[i];
+            real dt[PAIR], dtx[PAIR], dy[PAIR], by_dt[PAIR], by_dtx[PAIR]; /* in registers: stores to rows may alias */
+            FOR_PAIR {
+                const Tiles *tile = &blocks[p].tile;
+                dt[p] = tile->dt[at + i], dtx[p] = tile->dtx[at + i], dy[p] = tile->y[at + i];
+                by_dt[p] = tile->along_dt[at + i], by_dtx[p] = tile->along_dtx[at + i];
+            }
             FOR_GROUP {
                 const int j = m * LANES + i, l = (group + m) * LANES + i;
-                const real here = g[m][i] + dy[i] * C[m], e = here * a[j], w = e * before[j];
-                rows[j] = (first ? 0 : rows[j]) + here * dtx[i];
-                rows[l] = (first ? 0 : rows[l]) + dy[i] * after[j];
-                grad_A[m][i] += w * dt[i];
-                by_dtx += here * B[m];
-                by_dt += w * A[m][i];
-                g[m][i] = e;
+                real row_B = first ? 0 : q->rows[to + j], row_C = first ? 0 : q->rows[to + l];
+                FOR_PAIR {
+                    const real *a = past[p].decays + from, *before = past[p].states + from;
+                    const real here = g[p][m][i] + dy[p] * C[m], e = here * a[j], w = e * before[j];
+                    row_B += here * dtx[p];
+                    row_C += dy[p] * before[GROUP * LANES + j];
+                    grad_A[p][m][i] += w * dt[p];
+                    by_dtx[p] += here * B[m];
+                    by_dt[p] += w * blocks[p].A[n * LANES + j];
+                    g[p][m][i] = e;
+                }
+                q->rows[to + j] = row_B, q->rows[to + l] = row_C;
             }
-            along_dt[i] = by_dt, along_dtx[i] = by_dtx;
+            FOR_PAIR blocks[p].tile.along_dt[at + i] = by_dt[p], blocks[p].tile.along_dtx[at + i] = by_dtx[p];
         }
     }
-    memcpy(k->state + n * LANES, g, (size_t)group * LANES * sizeof(real));
-    memcpy(k->grad_A + n * LANES, grad_A, (size_t)group * LANES * sizeof(real));
+    FOR_PAIR memcpy(blocks[p].state + n * LANES, g[p], size), memcpy(blocks[p].grad_A + n * LANES, grad_A[p], size);
 }
 
 /* `group` states of every block of a task. */
 SPECIALISED void backward_states(int64_t N, int64_t n, const int group, const Chunk *q, const Block *blocks,
                                  int64_t count, real *const *saved) {
-    real decays[STEPS * GROUP * LANES], states[(STEPS + 1) * GROUP * LANES];
-    for (int64_t j = 0; j < count; j++) {
-        if (blocks[j].bounded)
-            recompute_group(N, n, group, 1, q, blocks + j, saved[j], decays, states);
+    History past[PAIR];
+    for (int64_t j = 0; j < count; j += PAIR) {
+        const int pair = count - j < PAIR ? 1 : PAIR;
+        for (int p = 0; p < pair; p++) {
+            if (blocks[j + p].bounded)
+                recompute_group(N, n, group, 1, q, blocks + j + p, saved[j + p], past + p);
+            else
+                recompute_group(N, n, group, 0, q, blocks + j + p, saved[j + p], past + p);
+        }
+        if (pair == PAIR && !j)
+            backward_group(N, n, group, PAIR, q, blocks, past, 1);
+        else if (pair == PAIR)
+            backward_group(N, n, group, PAIR, q, blocks + j, past, 0);
         else
-            recompute_group(N, n, group, 0, q, blocks + j, saved[j], decays, states);
-        if (j)
-            backward_group(N, n, group, q, blocks + j, decays, states, 0);
-        else
-            backward_group(N, n, group, q, blocks + j, decays, states, 1);
+            backward_group(N, n, group, 1, q, blocks + j, past, !j);
     }
 }
 
@@ -478,6 +497,8 @@ static void backward_chunk(const Scan *s, const Gradients *g, Block *blocks, int
     for (int64_t j = 0; j < count; j++) {
         const int64_t at = b * g->y.b + k * g->y.k + blocks[j].channel * g->y.c;
         saved[j] = saved_state(s, b, k, chunk, blocks[j].channel);
+        for (int64_t n = 0; chunk && n < N; n++)
+            PREFETCH(saved_state(s, b, k, chunk - 1, blocks[j].channel) + n * LANES);
         load_block(s, blocks + j, q, b, k, 1);
         load(blocks[j].tile.y, LANES, g->y, at, q->token, q->steps, blocks[j].lanes);
         prefetch(g->y, at, q->next, q->ahead);
