@@ -132,6 +132,7 @@ class GLSMamba(GlobalLocalPose):
         window_height: of the local scans, in tokens.
         window_width: of the local scans, in tokens.
         reset_state: scan every window alone.
+        dt_max: largest step of the scans at the start.
         attention: kernel of the encoder's attention, `fused` or `naive`.
         backend: of the scans, see `posescale.ops`.
 
@@ -168,6 +169,7 @@ class GLSMamba(GlobalLocalPose):
         window_height: int = 8,
         window_width: int = 6,
         reset_state: bool = False,
+        dt_max: float = 0.1,
         attention: Kernel = "fused",
         backend: str = "auto",
     ) -> None:
@@ -176,7 +178,7 @@ class GLSMamba(GlobalLocalPose):
         encoder = FrameEncoder(vit, vit_dim, decoder if stride == 4 else 0, frozen)
 
         def s6(paths: int) -> S6Paths:
-            return S6Paths(expand * dim, math.ceil(dim / 16), state, paths, share_s6, backend)
+            return S6Paths(expand * dim, math.ceil(dim / 16), state, paths, share_s6, backend, dt_max)
 
         merge = (unified_pair, merging, guide, deform_groups)
         mixers = [STS6D(grid, s6(paths), *merge) for _ in range(gsm)]

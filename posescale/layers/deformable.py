@@ -49,7 +49,10 @@ def deform_conv2d(
     grid = torch.stack([(2 * right + 1) / width - 1, (2 * down + 1) / height - 1], dim=-1)
     read = F.grid_sample(x.to(wide), grid.flatten(1, 2), padding_mode="zeros", align_corners=False)  # (N, C, K H, W)
     read = read.to(x.dtype).unflatten(2, (taps, height)) * mask[:, None]
-    return F.conv2d(read.flatten(1, 2), weight.flatten(1)[..., None, None], bias, groups=groups)
+    # A matrix product per group: PyTorch's grouped 1 x 1 convolution takes twice the time on a CPU.
+    read = read.reshape(len(x), groups, -1, height * width)
+    summed = (weight.view(groups, len(weight) // groups, -1) @ read).view(len(x), -1, height, width)
+    return summed if bias is None else summed + bias[:, None, None]
 
 
 class DeformableConv(nn.Module):

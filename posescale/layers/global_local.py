@@ -48,6 +48,7 @@ class ChannelAttention(nn.Module):
             raise ConfigError(f"reduction must be at most frames * dim = {frames * dim}, found {reduction}")
         self.fc1 = nn.Linear(frames * dim, hidden)
         self.fc2 = nn.Linear(hidden, frames * dim)
+        nn.init.constant_(self.fc2.bias, 2.0)  # nearly open
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """sigmoid(fc2 ReLU(fc1 means))."""
@@ -80,6 +81,21 @@ class GatedBlock(nn.Module):
         self.proj_out = nn.Linear(inner, dim, bias=False)
         self.norm_ffn = nn.LayerNorm(dim)
         self.ffn = Mlp(dim, mlp_ratio)
+        self._start_at_unit_scale()
+
+    @torch.no_grad()
+    def _start_at_unit_scale(self) -> None:
+        """Let the mixer's input and the gate start about as large as the normalised tokens.
+
+        PyTorch's defaults shrink them twentyfold. A selective scan reads what it stored through products of its input
+        (B, C and the step), so what other frames say then starts a thousandfold below the token's own skip path, and
+        short trainings never find it.
+        """
+        for linear, convolution in ((self.proj_in, self.conv_in), (self.proj_gate, self.conv_gate)):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            convolution.weight.mul_(0.3)
+            convolution.weight[:, 0, 1, 1] += 1  # near the identity
+            nn.init.zeros_(convolution.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(B, T, h, w, D)` to the same shape."""
@@ -162,6 +178,8 @@ class GlobalLocalPose(nn.Module):
         self.frames, self.height, self.width = clip
         self.encoder = encoder
         self.embed = nn.Linear(encoder.channels, dim)
+        # A ViTPose's features are small and sparse; at the default scale they drown in the embedding of places.
+        nn.init.normal_(self.embed.weight, std=6 * encoder.channels**-0.5)
         spatial = sine_cosine_grid(self.height // stride, self.width // stride, dim)
         self.register_buffer("spatial_embed", spatial, persistent=False)
         self.temporal_embed = nn.Parameter(torch.empty(self.frames, 1, 1, dim))

@@ -21,9 +21,13 @@ class S6Paths(nn.Module):
         paths: K.
         shared: one set of weights for all paths.
         backend: of `posescale.ops.multi_scan`.
+        dt_max: largest step at the start; Mamba's 0.1 keeps a token's trace for tens of steps, 1 for a few.
     """
 
-    def __init__(self, width: int, rank: int, state: int, paths: int, shared: bool = False, backend: str = "auto"):
+    def __init__(
+        self, width: int, rank: int, state: int, paths: int, shared: bool = False, backend: str = "auto",
+        dt_max: float = 0.1,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.paths, self.backend = width, paths, backend
         sets = 1 if shared else paths
@@ -32,7 +36,7 @@ class S6Paths(nn.Module):
         self.dt_projs_bias = nn.Parameter(torch.empty(sets, width))
         self.A_logs = nn.Parameter(torch.empty(sets * width, state))
         self.Ds = nn.Parameter(torch.empty(sets * width))
-        self.reset_scan_parameters()
+        self.reset_scan_parameters(dt_max)
 
     reset_scan_parameters = SS2D.reset_scan_parameters  # the same parameters, the same start
 

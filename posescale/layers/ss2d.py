@@ -121,12 +121,12 @@ class SS2D(nn.Module):
         self.reset_scan_parameters()
 
     @torch.no_grad()
-    def reset_scan_parameters(self) -> None:
-        """Mamba's start: A = -1..-N, skip 1, steps log-uniform in 1e-3..1e-1, default Linear projections."""
+    def reset_scan_parameters(self, dt_max: float = 1e-1) -> None:
+        """Mamba's start: A = -1..-N, skip 1, steps log-uniform in 1e-3..dt_max, default Linear projections."""
         N, (_, D, R) = self.A_logs.shape[1], self.dt_projs_weight.shape
         nn.init.uniform_(self.x_proj_weight, -(D**-0.5), D**-0.5)
         nn.init.uniform_(self.dt_projs_weight, -(R**-0.5), R**-0.5)
-        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(1e-3), math.log(1e-1)).exp_().clamp_(min=1e-4)
+        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(1e-3), math.log(dt_max)).exp_().clamp_(min=1e-4)
         self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus of it is dt
         self.A_logs.copy_(torch.arange(1.0, N + 1).log().expand_as(self.A_logs))
         nn.init.ones_(self.Ds)
