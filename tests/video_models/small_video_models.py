@@ -17,6 +17,7 @@ SMALL = {
     "dim": 8,
     "gsm": 1,
     "lrm": 1,
+    "expand": 2,
     "mlp_ratio": 2,
     "window_height": 4,
     "window_width": 6,
