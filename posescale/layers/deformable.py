@@ -35,7 +35,7 @@ def deform_conv2d(
         weight: (O, C / groups, kernel height, kernel width), both odd.
         bias: (O,).
         groups: of channels, as in an ordinary convolution.
-        backend: `native`, compiled, for float32 and float64 on a CPU; `torch`, by grid_sample; `auto`: native if it can.
+        backend: `native` (float32 or float64 on a CPU), `torch` (grid_sample), or `auto`: native where it can run.
 
     Returns:
         (N, O, H, W).

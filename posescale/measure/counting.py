@@ -11,10 +11,10 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posescale.measure.operators import (
+    BESIDE,
     CONTRACTIONS,
     ELEMENTWISE,
     FREE,
-    BESIDE,
     REDUCTIONS,
     TRANSFORMS,
     plain_name,

@@ -49,9 +49,7 @@ _ATTENTION = [
 _PRICED_BY_TORCH = [aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, _deform]
 
 
-def _reads(
-    x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any
-) -> int:
+def _reads(x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> int:
     """Per read 12 for its place in grid_sample's units; per channel read 7 as `grid_sampler_2d` and 1 for the mask."""
     return mask.numel() * (12 + 8 * x.shape[3]) + sum(weight.shape[2:])
 

@@ -37,7 +37,7 @@ def backends() -> dict[str, dict[str, str]]:
 
 @contextmanager
 def ran() -> Iterator[dict[str, str]]:
-    """Collect {operator: back end} of every scan and deformable convolution that runs inside; several back ends are joined by `+`.
+    """Collect {operator: back end} of every operator that runs inside; several back ends are joined by `+`.
 
     >>> with ran() as used:
     ...     model(x)

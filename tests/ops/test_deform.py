@@ -38,11 +38,11 @@ def _run(tensors, groups, backend, weights=None):
     return [y.detach(), *(x.grad for x in leaves)]
 
 
-def _assert_agree(tensors, groups, rtol=1e-10, equal_nan=False):
+def _assert_agree(tensors, groups, rtol=1e-10):
     found, expected = (_run(tensors, groups, backend) for backend in ("native", "torch"))
     for name, a, b in zip(("y", "x", "offset", "mask", "weight", "bias"), found, expected, strict=True):
         scale = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0
-        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * scale, equal_nan=equal_nan, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(a, b, rtol=rtol, atol=rtol * scale, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @native
@@ -185,7 +185,8 @@ def test_library_contract_and_one_graph():
         eager = deform_conv2d(*leaves, 2, backend).sin()
         with ran() as used:
             compiled = function(*leaves)
-        assert used == ({} if backend == "torch" else {"deform_conv2d": "native"})  # a graph of torch's own says nothing
+        # A graph of torch's own operators says nothing.
+        assert used == ({} if backend == "torch" else {"deform_conv2d": "native"})
         torch.testing.assert_close(compiled, eager, rtol=1e-12, atol=1e-12)
         for a, b in zip(torch.autograd.grad(compiled.sum(), leaves), torch.autograd.grad(eager.sum(), leaves)):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
@@ -258,7 +259,8 @@ from posescale.layers.deformable import deform_conv2d
 from posescale.ops import backends, ran
 with ran() as used:
     for _ in range(2):
-        y = deform_conv2d(torch.ones(1, 1, 2, 2), torch.zeros(1, 2, 2, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1))
+        ones = [torch.ones(1, 1, 2, 2), torch.zeros(1, 2, 2, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)]
+        y = deform_conv2d(*ones)
 print(json.dumps([backends()["deform_conv2d"], used, y.sum().item()]))
 """
 
