@@ -76,7 +76,7 @@ static void transpose(const real *restrict from, int64_t from_pitch, real *restr
 }
 
 /* Where tap k of pixel p reads. Comparisons come before the conversion to an integer: a place may be far away or NaN. */
-static Read place(const Deform *d, int64_t n, int64_t p, int64_t k) {
+static void place(const Deform *d, int64_t n, int64_t p, int64_t k, Read *r) {
     const int64_t H = d->height, W = d->width, token = (n * area(d) + p) * taps(d) + k;
     const real y = d->offset[2 * token] + (real)(p / W) + (real)(k / d->right - d->down / 2);
     const real x = d->offset[2 * token + 1] + (real)(p % W) + (real)(k % d->right - d->right / 2);
@@ -84,12 +84,11 @@ static Read place(const Deform *d, int64_t n, int64_t p, int64_t k) {
     const int rows[2] = {top >= 0 && top < H, top >= -1 && top < H - 1};
     const int columns[2] = {left >= 0 && left < W, left >= -1 && left < W - 1};
     const int64_t row = rows[0] || rows[1] ? (int64_t)top : 0, column = columns[0] || columns[1] ? (int64_t)left : 0;
-    Read r = {{-1, -1, -1, -1}, {0}, d->mask[token], below, after};
     for (int i = 0; i < 4; i++) {
-        if (rows[i / 2] && columns[i % 2]) r.at[i] = (row + i / 2) * W + column + i % 2;
-        r.part[i] = (i / 2 ? below : 1 - below) * (i % 2 ? after : 1 - after);
+        r->at[i] = rows[i / 2] && columns[i % 2] ? (row + i / 2) * W + column + i % 2 : -1;
+        r->part[i] = (i / 2 ? below : 1 - below) * (i % 2 ? after : 1 - after);
     }
-    return r;
+    r->mask = d->mask[token], r->below = below, r->after = after;
 }
 
 static const real *corner(const Deform *d, const Work *w, int64_t n, int64_t at) {
@@ -100,15 +99,15 @@ static const real *corner(const Deform *d, const Work *w, int64_t n, int64_t at)
 static void read_columns(const Deform *d, const Work *w, int64_t n, int64_t p, int64_t count) {
     const int64_t K = taps(d);
     for (int64_t k = 0; k < K; k++) {
-        for (int64_t i = 0; i < count; i++) w->reads[k * PIXELS + i] = place(d, n, p + i, k);
+        for (int64_t i = 0; i < count; i++) place(d, n, p + i, k, w->reads + k * PIXELS + i);
         for (int64_t j = 0; j < count; j++) {
-            const Read r = w->reads[k * PIXELS + j];
-            const real *a = corner(d, w, n, r.at[0]), *b = corner(d, w, n, r.at[1]);
-            const real *e = corner(d, w, n, r.at[2]), *f = corner(d, w, n, r.at[3]);
+            const Read *r = w->reads + k * PIXELS + j;
+            const real *a = corner(d, w, n, r->at[0]), *b = corner(d, w, n, r->at[1]);
+            const real *e = corner(d, w, n, r->at[2]), *f = corner(d, w, n, r->at[3]);
             for (int64_t c = 0; c < d->pitch; c += LANES) {
                 real *restrict row = w->rows + j * d->pitch + c;
-                FOR_LANES row[i] = (a[c + i] * r.part[0] + b[c + i] * r.part[1] + e[c + i] * r.part[2] +
-                                    f[c + i] * r.part[3]) * r.mask;
+                FOR_LANES row[i] = (a[c + i] * r->part[0] + b[c + i] * r->part[1] + e[c + i] * r->part[2] +
+                                    f[c + i] * r->part[3]) * r->mask;
             }
         }
         memset(w->rows + count * d->pitch, 0, (size_t)((PIXELS - count) * d->pitch) * sizeof(real));
@@ -164,29 +163,36 @@ static void load_lines(const Deform *d, const Work *w, int64_t n, int64_t p, int
         }
 }
 
+/* Sums of `count` rows of LANES numbers: neighbours are added, four times. */
+SPECIALISED void sum_rows(const int count, const real *restrict rows, real *restrict sums) {
+    real a[TILE / 2], b[TILE / 4];
+    for (int i = 0; i < count * 8; i++) a[i] = rows[2 * i] + rows[2 * i + 1];
+    for (int i = 0; i < count * 4; i++) b[i] = a[2 * i] + a[2 * i + 1];
+    for (int i = 0; i < count * 2; i++) a[i] = b[2 * i] + b[2 * i + 1];
+    for (int i = 0; i < count; i++) sums[i] = a[2 * i] + a[2 * i + 1];
+}
+
 static void add_weights(const Deform *d, const Work *w, real *restrict grad) {
     const int64_t J = d->inputs * taps(d), O = d->groups * d->outputs;
     for (int64_t o = 0; o < O; o++) {
         const real *restrict line = w->lines + o * PIXELS, *restrict columns = w->columns + o / d->outputs * J * PIXELS;
-        for (int64_t j = 0; j < J; j++) {
-            real sum = 0;
-            _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < PIXELS; i++)
-                sum += line[i] * columns[j * PIXELS + i];
-            grad[o * J + j] += sum;
+        for (int64_t j = 0; j < J; j += LANES) {
+            const int64_t count = least(LANES, J - j);
+            real rows[TILE] = {0}, sums[LANES];
+            for (int64_t m = 0; m < count; m++) {
+                const real *restrict column = columns + (j + m) * PIXELS;
+                FOR_LANES rows[m * LANES + i] = line[i] * column[i] + line[i + LANES] * column[i + LANES];
+            }
+            sum_rows(LANES, rows, sums);
+            for (int64_t m = 0; m < count; m++) grad[o * J + j + m] += sums[m];
         }
     }
-}
-
-static real sum_lanes(const real *restrict x) {
-    real sum = 0;
-    _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
 }
 
 /* The adjoint of one read, given the gradient of its column: of the mask, the offset and the corners' rows. */
 static void backward_read(const Deform *d, const Work *w, int64_t n, const Read *r, const real *row, int64_t token) {
     const real *v[4];
-    real *to[4], dot[4][LANES] = {{0}}, s[4];
+    real *to[4], dot[4 * LANES] = {0}, s[4];
     for (int m = 0; m < 4; m++) {
         v[m] = corner(d, w, n, r->at[m]);
         to[m] = r->at[m] < 0 ? w->lost : d->grad_x + (n * area(d) + r->at[m]) * d->pitch;
@@ -196,10 +202,10 @@ static void backward_read(const Deform *d, const Work *w, int64_t n, const Read 
         for (int m = 0; m < 4; m++) {
             const real *restrict g = row + c, *restrict value = v[m] + c;
             real *restrict sink = to[m] + c;
-            FOR_LANES dot[m][i] += g[i] * value[i];
+            FOR_LANES dot[m * LANES + i] += g[i] * value[i];
             FOR_LANES sink[i] += g[i] * parts[m];
         }
-    for (int m = 0; m < 4; m++) s[m] = sum_lanes(dot[m]);
+    sum_rows(4, dot, s);
     d->grad_mask[token] = s[0] * r->part[0] + s[1] * r->part[1] + s[2] * r->part[2] + s[3] * r->part[3];
     d->grad_offset[2 * token] = r->mask * ((1 - r->after) * (s[2] - s[0]) + r->after * (s[3] - s[1]));
     d->grad_offset[2 * token + 1] = r->mask * ((1 - r->below) * (s[1] - s[0]) + r->below * (s[3] - s[2]));
