@@ -61,6 +61,7 @@ typedef struct { /* what a thread works in */
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 static int64_t area(const Deform *d) { return d->height * d->width; }
+static int64_t blocks(const Deform *d) { return (area(d) + PIXELS - 1) / PIXELS; }
 static int64_t taps(const Deform *d) { return d->down * d->right; }
 
 /* One step of four that transpose a tile: the index's eight bits turn by one. */
@@ -134,7 +135,8 @@ static void combine(real *out, int64_t count, const real *in, int64_t terms, con
     for (; m < count; m++) combine_some(out + m * PIXELS, 1, in, terms, weight + m * across, across, along);
 }
 
-static void forward_block(const Deform *d, const Work *w, int64_t n, int64_t p) {
+static void forward_block(const Deform *d, const Work *w, int64_t task) {
+    const int64_t n = task / blocks(d), p = task % blocks(d) * PIXELS;
     const int64_t count = least(PIXELS, area(d) - p), J = d->inputs * taps(d), O = d->groups * d->outputs;
     real *y = d->y + (n * area(d) + p) * O, tile[TILE];
     read_columns(d, w, n, p, count);
@@ -230,6 +232,12 @@ static void backward_block(const Deform *d, const Work *w, int64_t n, int64_t p,
     }
 }
 
+static void backward_slice(const Deform *d, const Work *w, int64_t slice) {
+    real *grad_weight = d->grad_weight + slice * d->groups * d->outputs * d->inputs * taps(d);
+    for (int64_t n = slice * d->images / d->slices; n < (slice + 1) * d->images / d->slices; n++)
+        for (int64_t p = 0; p < area(d); p += PIXELS) backward_block(d, w, n, p, grad_weight);
+}
+
 /* ---- entry points ------------------------------------------------------------------------------------------------ */
 
 /* A thread's buffers; the pointer to free, or NULL if there is no memory. */
@@ -247,8 +255,8 @@ static void *allocate(const Deform *d, Work *w) {
     return memory;
 }
 
-int posescale_deform_forward(const Deform *d) { /* 1: no memory */
-    const int64_t blocks = (area(d) + PIXELS - 1) / PIXELS;
+/* Run the tasks on the threads; 1 if there was no memory. */
+static int run(const Deform *d, int64_t tasks, void (*work_on)(const Deform *, const Work *, int64_t)) {
     int failed = 0;
 #pragma omp parallel num_threads((int)d->threads) reduction(| : failed)
     {
@@ -256,27 +264,12 @@ int posescale_deform_forward(const Deform *d) { /* 1: no memory */
         void *memory = allocate(d, &w);
         failed |= !memory;
 #pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < d->images * blocks; task++)
-            if (memory) forward_block(d, &w, task / blocks, task % blocks * PIXELS);
+        for (int64_t task = 0; task < tasks; task++)
+            if (memory) work_on(d, &w, task);
         free(memory);
     }
     return failed;
 }
 
-int posescale_deform_backward(const Deform *d) {
-    const int64_t weights = d->groups * d->outputs * d->inputs * taps(d);
-    int failed = 0;
-#pragma omp parallel num_threads((int)d->threads) reduction(| : failed)
-    {
-        Work w;
-        void *memory = allocate(d, &w);
-        failed |= !memory;
-#pragma omp for schedule(dynamic)
-        for (int64_t slice = 0; slice < d->slices; slice++)
-            for (int64_t n = slice * d->images / d->slices; memory && n < (slice + 1) * d->images / d->slices; n++)
-                for (int64_t p = 0; p < area(d); p += PIXELS)
-                    backward_block(d, &w, n, p, d->grad_weight + slice * weights);
-        free(memory);
-    }
-    return failed;
-}
+int posescale_deform_forward(const Deform *d) { return run(d, d->images * blocks(d), forward_block); }
+int posescale_deform_backward(const Deform *d) { return run(d, d->slices, backward_slice); }
