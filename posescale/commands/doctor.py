@@ -47,7 +47,7 @@ def _operators() -> Iterator[Row]:
 
 
 def _tools() -> Iterator[Row]:
-    purposes = {"cc": "compiles the native scan", "snakemake": "runs the pipeline", "dvc": "versions results"}
+    purposes = {"cc": "compiles the native kernels", "snakemake": "runs the pipeline", "dvc": "versions results"}
     for tool, purpose in {**purposes, "git": "names the commit in records"}.items():
         found = shutil.which(tool) or _beside_python(tool)
         yield _row("tool", tool, "ok" if found else "missing", purpose)

@@ -1,4 +1,4 @@
-"""Modulated deformable convolution (Zhu et al., DCNv2, 2019) in plain PyTorch.
+"""Modulated deformable convolution (Zhu et al., DCNv2, 2019): compiled for CPUs, or in plain PyTorch.
 
 N images, C channels in, O out, H x W pixels, K = kernel height x width taps.
 """
@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from posescale.errors import ConfigError
+from posescale.errors import ConfigError, UnavailableError
+from posescale.ops import deform
+from posescale.ops.checks import check_deform
+from posescale.ops.registry import record
 
 
 def deform_conv2d(
@@ -17,6 +20,7 @@ def deform_conv2d(
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
     groups: int = 1,
+    backend: str = "auto",
 ) -> torch.Tensor:
     """Each tap k of the kernel reads the image at its place plus an offset, bilinearly, times a mask.
 
@@ -31,10 +35,39 @@ def deform_conv2d(
         weight: (O, C / groups, kernel height, kernel width), both odd.
         bias: (O,).
         groups: of channels, as in an ordinary convolution.
+        backend: `native` (float32 or float64 on a CPU), `torch` (grid_sample), or `auto`: native where it can run.
 
     Returns:
         (N, O, H, W).
+
+    Raises:
+        ValueError, TypeError: inputs that do not fit together.
+        UnavailableError: the back end named is unknown or cannot take these tensors here.
     """
+    check_deform(x, offset, mask, weight, bias, groups)
+    if _resolve(backend, x, offset, mask, weight) == "native":
+        rows = [tensor.permute(0, 2, 3, 1) for tensor in (x, offset, mask)]
+        y = deform.deform_conv2d(*rows, weight, groups).permute(0, 3, 1, 2)
+    else:
+        y = _by_grid_sample(x, offset, mask, weight, groups)
+    return y if bias is None else y + bias[:, None, None]
+
+
+def _resolve(backend: str, *tensors: torch.Tensor) -> str:
+    if backend not in ("auto", "native", "torch"):
+        raise UnavailableError(f"{deform.OP}: unknown back end {backend!r}; known are auto, native, torch")
+    reason = None if backend == "torch" else deform.unavailable(*tensors)
+    if backend == "native" and reason:
+        raise UnavailableError(f"{deform.OP}: back end 'native' is not available: {reason}; backend='auto' takes torch")
+    return "torch" if backend == "torch" or reason else "native"
+
+
+def _by_grid_sample(
+    x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, groups: int
+) -> torch.Tensor:
+    """The reference: differentiable, any device and type; holds all reads, (N, C, K H, W)."""
+    if x.device.type != "meta" and not torch.compiler.is_compiling():
+        record(deform.OP, "torch")
     height, width = x.shape[2:]
     kernel = weight.shape[2:]
     taps = kernel[0] * kernel[1]
@@ -51,8 +84,7 @@ def deform_conv2d(
     read = read.to(x.dtype).unflatten(2, (taps, height)) * mask[:, None]
     # A matrix product per group: PyTorch's grouped 1 x 1 convolution takes twice the time on a CPU.
     read = read.reshape(len(x), groups, -1, height * width)
-    summed = (weight.view(groups, len(weight) // groups, -1) @ read).view(len(x), -1, height, width)
-    return summed if bias is None else summed + bias[:, None, None]
+    return (weight.view(groups, len(weight) // groups, -1) @ read).view(len(x), -1, height, width)
 
 
 class DeformableConv(nn.Module):

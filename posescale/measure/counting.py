@@ -11,10 +11,10 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posescale.measure.operators import (
+    BESIDE,
     CONTRACTIONS,
     ELEMENTWISE,
     FREE,
-    INSIDE_ATTENTION,
     REDUCTIONS,
     TRANSFORMS,
     plain_name,
@@ -63,7 +63,7 @@ class Count:
         self.calls[name] += 1
         if packet in CONTRACTIONS:
             self.contractions += CONTRACTIONS[packet](*args, out=out, **kwargs)
-            self.elementwise += INSIDE_ATTENTION.get(packet, _nothing)(*args, **kwargs)
+            self.elementwise += BESIDE.get(packet, _nothing)(*args, **kwargs)
         elif packet in TRANSFORMS:
             self.elementwise += TRANSFORMS[packet](*args, out=out, **kwargs)
         elif name in SCANS:

@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from torch.utils import flop_counter
 
+import posescale.ops.deform  # noqa: F401  its operator has a price
+
 aten = torch.ops.aten
+_deform = torch.ops.posescale.deform_conv2d
 
 
 def _attention_macs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
@@ -43,17 +46,26 @@ _ATTENTION = [
     aten._scaled_dot_product_fused_attention_overrideable,
 ]
 
+_PRICED_BY_TORCH = [aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, _deform]
+
+
+def _reads(x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> int:
+    """Per read 12 for its place in grid_sample's units; per channel read 7 as `grid_sampler_2d` and 1 for the mask."""
+    return mask.numel() * (12 + 8 * x.shape[3]) + sum(weight.shape[2:])
+
+
 # MACs of one call, from its arguments and its output.
 CONTRACTIONS: dict[Any, Callable[..., int]] = {
-    **{packet: _by_torch(packet) for packet in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution)},
+    **{packet: _by_torch(packet) for packet in _PRICED_BY_TORCH},
     **dict(_products(packet, _attention_macs) for packet in _ATTENTION),
     **dict(_products(packet, lambda a, b: a.numel()) for packet in (aten.dot, aten.vdot, aten.mv)),
     **dict([_products(aten.addmv, lambda bias, a, b, **_: a.numel())]),
 }
 
-# Softmax and scaling that a fused attention kernel does inside, FLOPs of one call.
-INSIDE_ATTENTION: dict[Any, Callable[..., int]] = {
-    packet: (lambda q, k, *_, **__: 5 * _scores(q, k)) for packet in _ATTENTION
+# What such a kernel does besides its products, FLOPs of one call: softmax and scaling, reads between pixels.
+BESIDE: dict[Any, Callable[..., int]] = {
+    **{packet: (lambda q, k, *_, **__: 5 * _scores(q, k)) for packet in _ATTENTION},
+    _deform: _reads,
 }
 
 

@@ -1,4 +1,4 @@
-"""What the scan operators accept, refused in readable words before any kernel sees it.
+"""What the operators accept, refused in readable words before any kernel sees it.
 
 Shapes only are read here, so the checks cost microseconds and also run on fake tensors; the content of an order table
 is checked once per table by `check_permutations`.
@@ -84,6 +84,34 @@ def check_multi(
         _refuse(op, f"orders must lie on u's device {u.device}, found {orders.device}", orders=orders)
     if len(sources) != k or not all(0 <= source < s for source in sources):
         _refuse(op, f"sources must be {k} indices below S = {s}, found {tuple(sources)}", u=u, dt_weight=dt_weight)
+
+
+def check_deform(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    groups: int,
+) -> None:
+    """Refuse inputs of `deform_conv2d` whose shapes, types or devices do not fit together.
+
+    Raises:
+        ValueError: a shape does not fit, or tensors lie on several devices.
+        TypeError: an input is not a real floating-point tensor.
+    """
+    op = "deform_conv2d"
+    _check_tensors(op, {"x": x, "offset": offset, "mask": mask, "weight": weight, "bias": bias})
+    if x.ndim != 4 or weight.ndim != 4 or 0 in x.shape[1:] or weight.shape[2] % 2 == 0 or weight.shape[3] % 2 == 0:
+        _refuse(op, "x must be (N, C, H, W), weight (O, C / groups, kh, kw) with kh and kw odd", x=x, weight=weight)
+    (n, c, h, w), (out, _, down, right) = x.shape, weight.shape
+    if groups < 1 or c % groups or out % groups:
+        _refuse(op, f"groups must divide C and O, found {groups}", x=x, weight=weight)
+    _expect(op, "weight", weight, (out, c // groups, down, right))
+    _expect(op, "offset", offset, (n, 2 * down * right, h, w))
+    _expect(op, "mask", mask, (n, down * right, h, w))
+    if bias is not None:
+        _expect(op, "bias", bias, (out,))
 
 
 def check_permutations(orders: torch.Tensor) -> None:

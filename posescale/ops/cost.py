@@ -61,3 +61,8 @@ def scan_backward_bytes(
     tokens = batch * length * (sources * channels + directions * (rank + 2 * states))
     parameters = directions * channels * (states + rank + 2)
     return itemsize * (2 * tokens + batch * length * channels + 2 * parameters) + 4 * directions * length
+
+
+def deform_macs(images: int, pixels: int, outputs: int, inputs: int, taps: int) -> int:
+    """Multiply-accumulates of a deformable convolution's product: per pixel O outputs of C / groups inputs, K taps."""
+    return images * pixels * outputs * inputs * taps

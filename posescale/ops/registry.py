@@ -31,12 +31,13 @@ def backends() -> dict[str, dict[str, str]]:
     Asking compiles the native kernels if the cache has none yet.
     """
     states = {name: module.unavailable() or "available" for name, module in BACKENDS.items()}
-    return {op: dict(states) for op in OPS}
+    deform = {"native": native.build.unavailable("deform") or "available", "torch": "available"}
+    return {op: dict(states) for op in OPS} | {"deform_conv2d": deform}
 
 
 @contextmanager
 def ran() -> Iterator[dict[str, str]]:
-    """Collect {operator: back end} of every scan that runs inside; several back ends are joined by `+`.
+    """Collect {operator: back end} of every operator that runs inside; several back ends are joined by `+`.
 
     >>> with ran() as used:
     ...     model(x)

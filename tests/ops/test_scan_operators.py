@@ -290,8 +290,8 @@ def test_two_processes_build_at_once(tmp_path):
     answers = [process.communicate() for process in processes]
     assert all(json.loads(out)[1] == {"selective_scan": "native"} for out, _ in answers)
     assert "compiled scan.c" in "".join(log for _, log in answers)
-    files = sorted(path.suffix for path in (tmp_path / "posescale" / "native").iterdir())
-    assert files == [".sha256", ".so"]
+    files = sorted((p.name.partition("-")[0], p.suffix) for p in (tmp_path / "posescale" / "native").iterdir())
+    assert files == [(name, suffix) for name in ("deform", "scan") for suffix in (".sha256", ".so")]
     assert "compiled" not in _ask(tmp_path).communicate()[1]
 
 

@@ -1,4 +1,4 @@
-"""Compile scan.c once per machine with the system's C compiler and keep the library in the user's cache folder.
+"""Compile scan.c and deform.c once per machine with the system's C compiler; keep the libraries in the user's cache.
 
 The library has no dependency on torch's binary interface, only on the C library and OpenMP (torch's own copy when torch
 brings one of the same name). A cached file is loaded only if its digest equals the one written beside it after it was
@@ -22,8 +22,7 @@ from platformdirs import user_cache_path
 
 from posescale.errors import UnavailableError
 
-SOURCE = Path(__file__).with_name("scan.c")
-_SOURCES = (SOURCE, SOURCE.with_name("elementary.h"))
+_HEADER = Path(__file__).with_name("elementary.h")
 _COMMON = [
     "-std=c99",
     "-O3",
@@ -47,27 +46,27 @@ _log = logging.getLogger("posescale.ops")
 
 
 @cache
-def library(double: bool) -> ctypes.CDLL:
-    """The compiled kernels for float32, or for float64, built now if the cache has none for this machine.
+def library(double: bool, name: str = "scan") -> ctypes.CDLL:
+    """The compiled kernels of `name`.c for float32, or for float64, built now if the cache has none for this machine.
 
     Raises:
         UnavailableError: there is no C compiler, or it could not build the file; says what was tried.
     """
-    compiler = _compiler()
+    compiler, source = _compiler(), _HEADER.with_name(f"{name}.c")
     defines = ["-DPOSESCALE_DOUBLE"] if double else []
     how = repr((compiler, defines, _COMMON, _VARIANTS, _machine()))
-    key = _digest(*(path.read_bytes() for path in _SOURCES), how.encode())[:16]
-    path = _folder() / f"scan-{'f64' if double else 'f32'}-{key}.so"
+    key = _digest(source.read_bytes(), _HEADER.read_bytes(), how.encode())[:16]
+    path = _folder() / f"{name}-{'f64' if double else 'f32'}-{key}.so"
     if not _intact(path):
-        _build(compiler, defines, path)
+        _build(compiler, source, defines, path)
     return ctypes.CDLL(str(path))
 
 
 @cache
-def unavailable() -> str | None:
-    """None if the kernels can be used (compiling them if need be), else why not."""
+def unavailable(name: str = "scan") -> str | None:
+    """None if the kernels of `name`.c can be used (compiling them if need be), else why not."""
     try:
-        library(False)
+        library(False, name)
     except UnavailableError as error:
         return str(error)
     return None
@@ -86,7 +85,7 @@ def _compiler() -> tuple[str, ...]:
     raise UnavailableError("no C compiler found (looked for $CC, cc, gcc and clang on PATH)")
 
 
-def _build(compiler: tuple[str, ...], defines: list[str], path: Path) -> None:
+def _build(compiler: tuple[str, ...], source: Path, defines: list[str], path: Path) -> None:
     """Compile into a private name beside `path`, then rename; the digest is written last."""
     command = list(compiler[:-1])
     failures = []
@@ -95,18 +94,18 @@ def _build(compiler: tuple[str, ...], defines: list[str], path: Path) -> None:
         os.close(descriptor)
         try:
             start = time.monotonic()
-            done = _run([*command, *_COMMON, *variant, *defines, str(SOURCE), "-o", temporary, "-lm"])
+            done = _run([*command, *_COMMON, *variant, *defines, str(source), "-o", temporary, "-lm"])
             failure = done.stderr.strip() if done.returncode else _load_failure(temporary)
             if failure is None:
                 _publish(Path(temporary), path)
                 flags = " ".join([*variant, *defines]) or "no flags"
                 seconds = time.monotonic() - start
-                _log.info("compiled %s with %s (%s) in %.1f s: %s", SOURCE.name, command[0], flags, seconds, path)
+                _log.info("compiled %s with %s (%s) in %.1f s: %s", source.name, command[0], flags, seconds, path)
                 return
             failures.append(f"{' '.join(variant) or 'plain'}: {failure.splitlines()[0] if failure else 'failed'}")
         finally:
             Path(temporary).unlink(missing_ok=True)
-    raise UnavailableError(f"{command[0]} could not compile {SOURCE.name}: {'; '.join(failures)}")
+    raise UnavailableError(f"{command[0]} could not compile {source.name}: {'; '.join(failures)}")
 
 
 def _publish(temporary: Path, path: Path) -> None:
