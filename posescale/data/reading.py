@@ -50,7 +50,7 @@ class Reading:
     Attributes:
         total: how many clips will come.
         clips: the clips, one at a time, so that memory stays small.
-        fps: frames per second.
+        fps: frames per second; 0 where sequences differ, and each clip says its own.
         acknowledgement: text that must travel with the data.
         skeleton: of its poses.
         space: of its poses (posescale.data.prepared).

@@ -18,7 +18,6 @@ from posescale.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 ID = "mpi_inf_3dhp"
-FPS = 25.0  # of most sequences; S1 Seq2, S3 and S5 have 50, which no protocol uses
 METRES = 0.001
 Subject = Literal["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8"]
 Part = tuple[int, Iterable[Recording]]  # how many recordings, and one after another
@@ -88,7 +87,7 @@ def read(source: Path | None, settings: Settings) -> Reading:
     recordings = (recording for _, part in parts.values() for recording in part)
     with_activity = settings.files != "npz" and bool(mat_files.test_files(folder))
     acknowledgement = " ".join(dataset_card(ID).acknowledgement.split())
-    return Reading(total, _clips(recordings, settings, with_activity), FPS, acknowledgement, skeleton=MPI_INF_3DHP)
+    return Reading(total, _clips(recordings, settings, with_activity), 0.0, acknowledgement, skeleton=MPI_INF_3DHP)
 
 
 def sources(folder: Path) -> list[Path]:
@@ -146,7 +145,7 @@ def _clips(recordings: Iterable[Recording], settings: Settings, with_activity: b
             split=_split_of(subject, settings), width=width, height=height,
             poses=(r.mm * METRES).astype(np.float32), exact=r.pixels.astype(np.float32),
             valid=np.ones(len(r.mm), bool) if r.valid is None else r.valid,
-            activity=activity if with_activity else None, performance=r.name,
+            activity=activity if with_activity else None, performance=r.name, fps=r.fps,
         )  # fmt: skip
 
 
