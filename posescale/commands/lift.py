@@ -64,7 +64,7 @@ def lift(
 
 
 def read_keypoints(path: Path) -> "np.ndarray":
-    """The keypoints of a file.
+    """The one array of a .npy or .npz file, or that called `keypoints`; its shape is checked by whoever lifts it.
 
     Raises:
         DataError: it is missing, torn, no array file, or holds several arrays and none called `keypoints`.
@@ -86,7 +86,7 @@ def read_keypoints(path: Path) -> "np.ndarray":
 
 
 def write_poses(out: Path, poses: "np.ndarray", meta: dict[str, Any]) -> None:
-    """Write poses and their meta data whole or not at all."""
+    """Write poses (F, J, 3) and their meta data as .npz, whole or not at all."""
     import numpy as np
 
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class PatchStem(nn.Module):
         self.proj = nn.Conv2d(3, channels, kernel_size=PATCH, stride=PATCH, padding=2)  # the official padding
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed the patches."""
+        """`(N, 3, H, W)` to `(N, C, H / 16, W / 16)`."""
         return self.proj(images)
 
 
@@ -67,7 +67,7 @@ class Block(nn.Module):
         self.mlp = Mlp(channels, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Mix the tokens of each image."""
+        """Mix the tokens of each image, `(N, tokens, C)` to the same shape."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -122,7 +122,7 @@ class ViT(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of each image."""
+        """Features of each image: `(N, 3, H, W)` to `(N, C, H / 16, W / 16)`."""
         patches = self.patch_embed(images)
         x = patches.flatten(2).transpose(1, 2) + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
         for block in self.blocks:
