@@ -11,7 +11,7 @@ import torch
 
 from posescale import records
 from posescale.checkpoints import save_weights
-from posescale.errors import UnavailableError
+from posescale.errors import ConfigError, UnavailableError
 from posescale.provenance import fingerprint
 from posescale.records import Record, Value
 from posescale.train.module import Training
@@ -40,6 +40,13 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UnavailableError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
+
+
+def check_positive(**options: int | None) -> None:
+    """Raise ConfigError for a number below 1; None means that it was not given."""
+    for option, number in options.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{option} must be 1 or more, found {number}")
 
 
 def clear(out: Path) -> None:
