@@ -89,6 +89,13 @@ def views(trial: Trial, settings: ViewSettings) -> Iterator[Clip]:
         )  # fmt: skip
 
 
+def no_folder(folder: Path | None) -> str:
+    """Why a source folder cannot be read; empty when it is a folder."""
+    if folder is None:
+        return "no source folder: set POSESCALE_DATA, or give --source"
+    return "" if folder.is_dir() else f"{folder} is not a folder"
+
+
 def source_folder(id: str, source: Path | None) -> Path | None:
     """Where a dataset's files are: `<root>/<id>` if it exists, else the root (`source`, or POSESCALE_DATA)."""
     root = source or os.environ.get("POSESCALE_DATA")

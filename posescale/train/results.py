@@ -12,10 +12,10 @@ import torch
 from posescale import records
 from posescale.checkpoints import save_weights
 from posescale.errors import ConfigError, UnavailableError
+from posescale.files import write_whole
 from posescale.provenance import fingerprint
 from posescale.records import Record, Value
 from posescale.train.module import Training
-from posescale.train.resume import write_bytes
 
 if TYPE_CHECKING:
     from posescale.train.run import Run
@@ -64,7 +64,7 @@ def write(out: Path, training: Training, run: "Run", status: str, reason: str) -
     table.writeheader()
     table.writerows(training.progress.history)
     digests = _write_weights(out, training, run) if status == "ok" else {}
-    write_bytes(out / "history.csv", history.getvalue().encode())
+    write_whole(out / "history.csv", history.getvalue().encode())
     record = _record(training, run, digests, status=status, reason=reason)
     records.write(out / "record.jsonl", [record])
     if status == "ok":

@@ -12,7 +12,7 @@ from posescale.data.catalog import dataset_card
 from posescale.data.mpi_inf_3dhp import mat_files, npz_files
 from posescale.data.mpi_inf_3dhp.recording import CAMERAS, TEST_NAME, TRAIN_NAME, USUAL_CAMERAS, Recording, check
 from posescale.data.prepared import Clip, Split
-from posescale.data.reading import Reading, source_folder
+from posescale.data.reading import Reading, no_folder, source_folder
 from posescale.data.skeleton import MPI_INF_3DHP
 from posescale.errors import ConfigError, DataError
 
@@ -54,10 +54,8 @@ class Settings(BaseModel):
 def missing(source: Path | None) -> str:
     """What is missing; empty when training or test files are there."""
     folder = source_folder(ID, source)
-    if folder is None:
-        return "no source folder: set POSESCALE_DATA, or give --source"
-    if not folder.is_dir():
-        return f"{folder} is not a folder"
+    if lacking := no_folder(folder):
+        return lacking
     if sources(folder):
         return ""
     return (
