@@ -99,9 +99,7 @@ def bootstrap_median(
 
     Args:
         rounds: the samples of each round (or process); rounds may differ in length.
-        draws: bootstrap repetitions.
-        seed: of the draws.
-        confidence: of the interval.
+        draws, seed, confidence: of the bootstrap.
 
     Raises:
         ValueError: no round, an empty one, or values that are not finite.
@@ -123,11 +121,8 @@ def bootstrap_ratio(
 ) -> Estimate:
     """Median of `rounds` over median of `reference`, both timed in the same rounds, with a hierarchical interval.
 
-    Rounds are drawn for both together, so that what slows a whole round down cancels. Arguments as in
-    `bootstrap_median`.
-
-    Raises:
-        ValueError: other numbers of rounds, none, an empty one, or values that are not finite.
+    Rounds are drawn for both together, so that what slows a whole round down cancels. Arguments
+    and errors as in `bootstrap_median`; other numbers of rounds are a ValueError too.
     """
     ours, theirs = [_sample(r) for r in rounds], [_sample(r) for r in reference]
     if not ours or len(ours) != len(theirs):
@@ -241,10 +236,7 @@ def paired_bootstrap(
 ) -> Estimate:
     """Mean difference `ours - theirs` over the same N sequences; the models differ when the interval excludes 0.
 
-    Other arguments and errors as in `bootstrap_mean`.
-
-    Raises:
-        ValueError: `ours` and `theirs` are not as many.
+    Other arguments and errors as in `bootstrap_mean`; `ours` and `theirs` of other lengths are a ValueError too.
     """
     a, b = _sample(ours), _sample(theirs)
     if a.shape != b.shape:
@@ -272,9 +264,7 @@ def crossed_bootstrap(
         weights: (N,) of the sequences, such as their joints; all alike when not given.
         clusters: (N,) as in `bootstrap_mean`.
         paired: both are the same S trained models, under two conditions: they are redrawn together.
-        draws: bootstrap repetitions.
-        seed: of the draws.
-        confidence: of the interval.
+        draws, seed, confidence: of the bootstrap.
 
     Raises:
         ValueError: other shapes, or values that are not finite.
