@@ -104,6 +104,7 @@ def measure(folder: Path, way: str, frames: int, workers: int, seed: int, second
 
 
 def main() -> None:
+    """Generate the data, compare both ways in fresh processes, print the table; `--cell` is one such process."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--frames", type=int, default=200_000)
     options.add_argument("--rounds", type=int, default=3)

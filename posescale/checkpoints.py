@@ -3,7 +3,6 @@
 import inspect
 import io
 import logging
-import os
 import pickle
 import re
 import warnings
@@ -18,6 +17,7 @@ from torch import nn
 from posescale import lockfile
 from posescale.cards import Card, Checkpoint, read_card
 from posescale.errors import CheckpointError, DataError
+from posescale.files import whole_file
 
 log = logging.getLogger(__name__)
 State = dict[str, torch.Tensor]
@@ -96,17 +96,9 @@ def save_weights(path: Path | str, model: nn.Module, meta: Mapping[str, Any]) ->
     """
     path = Path(path)
     _check_plain(meta, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: entry.detach().cpu() for name, entry in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            torch.save({"model_pos": state, "posescale": dict(meta)} | _hidden(model), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as stream:
+        torch.save({"model_pos": state, "posescale": dict(meta)} | _hidden(model), stream)
 
 
 def read_weights_meta(path: Path | str) -> dict[str, Any]:

@@ -61,7 +61,11 @@ def parse(values: dict[str, Any], origin: str = "config") -> Config:
 
 
 def read(path: Path | str) -> Config:
-    """Read and check a configuration file."""
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read as YAML, or as in `parse`; names the file.
+    """
     path = Path(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

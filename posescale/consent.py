@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from posescale import __version__
 from posescale.errors import ConsentError, DataError
+from posescale.files import write_whole
 
 
 class Terms(BaseModel):
@@ -90,11 +91,4 @@ def _record(dataset: str, terms: Terms) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     kept = [a for a in acceptances() if (a.dataset, a.terms_sha256) != (dataset, terms.digest)]
     kept.append(Acceptance(dataset=dataset, terms_sha256=terms.digest, version=__version__, date=now))
-    path = consent_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps([a.model_dump() for a in kept], indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(consent_file(), json.dumps([a.model_dump() for a in kept], indent=1) + "\n")

@@ -5,7 +5,6 @@ source and date are written beside it, and from then on a file of that name must
 """
 
 import json
-import os
 from datetime import UTC, datetime
 from hashlib import file_digest
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from posescale.errors import DataError
+from posescale.files import write_whole
 
 NAME = "fetched.json"
 
@@ -72,12 +72,7 @@ def record(folder: Path, name: str, source: str, sha256: str | None = None) -> E
     lock = read_lock(folder)
     lock.files[name] = entry
     lock.files = dict(sorted(lock.files.items()))
-    temporary = folder / f".{NAME}.{os.getpid()}"
-    try:
-        temporary.write_text(lock.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        temporary.replace(folder / NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(folder / NAME, lock.model_dump_json(indent=1) + "\n")
     return entry
 
 

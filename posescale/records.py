@@ -7,7 +7,6 @@ ended. A failure is a record with a status and a reason, never a gap.
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from posescale.errors import DataError
+from posescale.files import write_whole
 
 SCHEMA_VERSION = 1
 # operator: timing of one operator; check: whether something computes what it should, on this machine
@@ -95,19 +95,7 @@ class Record(_Strict):
 
 def write(path: Path, records: Iterable[Record]) -> None:
     """Write a whole record file atomically: it is complete or absent, whatever kills the process or fills the disk."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.writelines(record.line() for record in records)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(Path(path), "".join(record.line() for record in records))
 
 
 def append(path: Path, *records: Record) -> None:
@@ -183,9 +171,3 @@ def _last_byte(stream: Any) -> bytes:
     byte = stream.read(1)
     stream.seek(0, os.SEEK_END)
     return byte
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -46,7 +46,8 @@ def percentile_interval(samples: ArrayLike, percent: float, confidence: float = 
     """A percentile with its order-statistic interval, which assumes nothing about the distribution.
 
     The number of samples below the true percentile is binomial, so two order statistics enclose it with at least
-    the confidence asked for. A side on which no order statistic suffices is infinite: too few samples.
+    the confidence asked for. A side on which no order statistic suffices is infinite: too few samples. Samples of any
+    shape are flattened; value and bounds have their unit.
 
     Raises:
         ValueError: no samples, or a percent outside 0 to 100.
@@ -67,6 +68,9 @@ def samples_needed(percent: float, confidence: float = 0.99) -> int:
     """Samples before a percentile may be stated: MLPerf's early stopping with tolerance 0 and one sample above.
 
     The smallest n for which at most one of n samples above the percentile has probability 1 - confidence or less.
+
+    Raises:
+        ValueError: a percent outside 0 to 100, or a confidence outside 0 to 1.
     """
     quantile, alpha = percent / 100, 1 - confidence
     if not 0 < quantile < 1 or not 0 < confidence < 1:
@@ -95,9 +99,10 @@ def bootstrap_median(
 
     Args:
         rounds: the samples of each round (or process); rounds may differ in length.
-        draws: bootstrap repetitions.
-        seed: of the draws.
-        confidence: of the interval.
+        draws, seed, confidence: of the bootstrap.
+
+    Raises:
+        ValueError: no round, an empty one, or values that are not finite.
     """
     groups = [_sample(r) for r in rounds]
     if not groups:
@@ -116,7 +121,8 @@ def bootstrap_ratio(
 ) -> Estimate:
     """Median of `rounds` over median of `reference`, both timed in the same rounds, with a hierarchical interval.
 
-    Rounds are drawn for both together, so that what slows a whole round down cancels.
+    Rounds are drawn for both together, so that what slows a whole round down cancels. Arguments
+    and errors as in `bootstrap_median`; other numbers of rounds are a ValueError too.
     """
     ours, theirs = [_sample(r) for r in rounds], [_sample(r) for r in reference]
     if not ours or len(ours) != len(theirs):
@@ -156,6 +162,9 @@ def bootstrap_mean(
         clusters: sequences of one name are not independent (several cameras saw one performance): they are redrawn
             together. Each is on its own when not given.
         draws, seed, confidence: of the bootstrap.
+
+    Raises:
+        ValueError: values that are not finite, other lengths, or weights that are negative or all zero.
     """
     array = _sample(values)
     mass = np.ones_like(array) if weights is None else _sample(weights)
@@ -225,9 +234,9 @@ def paired_bootstrap(
     seed: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """Mean difference `ours - theirs` over the same sequences; the models differ when the interval excludes 0.
+    """Mean difference `ours - theirs` over the same N sequences; the models differ when the interval excludes 0.
 
-    Arguments as in `bootstrap_mean`.
+    Other arguments and errors as in `bootstrap_mean`; `ours` and `theirs` of other lengths are a ValueError too.
     """
     a, b = _sample(ours), _sample(theirs)
     if a.shape != b.shape:
@@ -255,9 +264,7 @@ def crossed_bootstrap(
         weights: (N,) of the sequences, such as their joints; all alike when not given.
         clusters: (N,) as in `bootstrap_mean`.
         paired: both are the same S trained models, under two conditions: they are redrawn together.
-        draws: bootstrap repetitions.
-        seed: of the draws.
-        confidence: of the interval.
+        draws, seed, confidence: of the bootstrap.
 
     Raises:
         ValueError: other shapes, or values that are not finite.
@@ -284,7 +291,11 @@ def crossed_bootstrap(
 
 
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
-    """Mean over seeds with Student's interval; a single seed has an unbounded one."""
+    """Mean over seeds with Student's interval; a single seed has an unbounded one.
+
+    Raises:
+        ValueError: no value, or one that is not finite.
+    """
     array = _sample(values)
     mean = float(array.mean())
     if array.size == 1:

@@ -25,6 +25,9 @@ class Control:
             inputs: `(b, T, J, 3)` key points with confidence, which a model would see.
             targets: `(b, T, J, 3)` true poses.
             before: `(b, J, 3)` true pose of the frame before each clip; the clip's own first where a sequence begins.
+
+        Raises:
+            ConfigError, ShapeError: what a control cannot answer; see each.
         """
         raise NotImplementedError
 
@@ -102,7 +105,7 @@ class InterpolateVisible(Control):
         self.reach = reach
 
     def predict(self, inputs: np.ndarray, targets: np.ndarray, before: np.ndarray) -> np.ndarray:
-        """The targets where confidence is above 0, interpolated where not."""
+        """The targets where the confidence in `inputs` is above 0, interpolated where not; NaN out of reach."""
         answer = np.full(targets.shape, np.nan)
         for clip, joint in np.ndindex(targets.shape[0], targets.shape[2]):
             seen = np.flatnonzero(inputs[clip, :, joint, 2] > 0)

@@ -9,33 +9,13 @@ import torch
 from torch import nn
 
 from posescale.errors import ConfigError
-from posescale.layers import Attention, DropPath, Mlp
+from posescale.layers import Block
 from posescale.layers.inputs import keypoints
 
 
 def norm(dim: int) -> nn.LayerNorm:
     """The official LayerNorm: eps 1e-6, but for the head's."""
     return nn.LayerNorm(dim, eps=1e-6)
-
-
-class Block(nn.Module):
-    """`x += attn(LN(x)); x += mlp(LN(x))` over N tokens; in training each branch may be dropped, per sequence."""
-
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop: float, kernel: str) -> None:
-        super().__init__()
-        self.norm1 = norm(dim)
-        self.attn = Attention(dim, heads, kernel=kernel)
-        self.drop_path = DropPath(drop)
-        self.norm2 = norm(dim)
-        self.mlp = Mlp(dim, mlp_ratio)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `(B, groups, N, C)` to the same shape, mixing the N tokens."""
-        shape = x.shape
-        x = x.flatten(0, 1)
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x.view(shape)
 
 
 class MixSTE(nn.Module):

@@ -48,7 +48,7 @@ class GraphConvolution(nn.Module):
             nn.init.normal_(linear.weight, std=(2.0 / dim) ** 0.5)
 
     def adjacency(self, z: torch.Tensor) -> torch.Tensor:
-        """`(..., N, N)` of 0 and 1: which nodes each node listens to."""
+        """`(..., N, N)` of 0 and 1: which nodes each node listens to; each kind of graph says its own."""
         raise NotImplementedError
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -68,7 +68,7 @@ class SkeletonGraph(GraphConvolution):
         self.register_buffer("bones", bones, persistent=False)  # not an entry of the official state_dict
 
     def adjacency(self, z: torch.Tensor) -> torch.Tensor:
-        """The skeleton, once for every frame."""
+        """The skeleton's `(..., J, J)`, once for every frame."""
         return self.bones.expand(*z.shape[:-2], JOINTS, JOINTS)
 
 

@@ -47,12 +47,12 @@ class Block(nn.Module):
         return x
 
     def spatial(self, x: torch.Tensor) -> torch.Tensor:
-        """Over the J joints of each frame."""
+        """Attention and perceptron over the J joints of each frame; `(B, T, J, C)` to the same."""
         x = x + self.attn_s(self.norm1_s(x))
         return x + self.mlp_s(self.norm2_s(x))
 
     def temporal(self, x: torch.Tensor) -> torch.Tensor:
-        """Over the T frames of each joint."""
+        """Attention and perceptron over the T frames of each joint; `(B, T, J, C)` to the same."""
         x = x + self.attn_t(self.norm1_t(x).transpose(1, 2)).transpose(1, 2)
         return x + self.mlp_t(self.norm2_t(x))
 
@@ -136,5 +136,5 @@ class DSTformer(nn.Module):
         return self.pre_logits(self.norm(x))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Lift a batch of clips; see `represent` for the input."""
+        """Map key points `(B, T, J, 3)` to poses of the same shape; errors as of `represent`."""
         return self.head(self.represent(x))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from posescale.errors import ConfigError
-from posescale.layers import Attention, DropPath, Mlp
+from posescale.layers import Attention, Block, DropPath, Mlp
 from posescale.layers.inputs import keypoints
 
 
@@ -45,23 +45,6 @@ def idct(x: torch.Tensor) -> torch.Tensor:
     spectrum = torch.view_as_complex(torch.stack([wide * cos, wide * sin], dim=-1))
     spectrum = torch.cat([spectrum, torch.zeros_like(spectrum[..., :1, :])], dim=-2)  # nothing at frequency N
     return torch.fft.irfft(spectrum, n=2 * x.shape[-2], dim=-2)[..., : x.shape[-2], :].to(x.dtype)
-
-
-class Block(nn.Module):
-    """`x += attn(LN(x)); x += mlp(LN(x))` over N tokens."""
-
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop: float, kernel: str) -> None:
-        super().__init__()
-        self.norm1 = norm(dim)
-        self.attn = Attention(dim, heads, kernel=kernel)
-        self.drop_path = DropPath(drop)
-        self.norm2 = norm(dim)
-        self.mlp = Mlp(dim, mlp_ratio)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `(groups, N, C)` to the same shape."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class MixedBlock(nn.Module):

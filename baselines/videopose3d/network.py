@@ -96,7 +96,11 @@ class VideoPose3D(nn.Module):
         return self.shrink(h).transpose(1, 2).unflatten(2, (self.joints, 3))
 
     def check(self, x: torch.Tensor) -> torch.Tensor:
-        """The input's channels that the model reads, if its shape will do; see `forward`."""
+        """The channels that the model reads, `(B, T, J, channels)`, of an input whose shape will do.
+
+        Raises:
+            ShapeError: as of `forward`.
+        """
         if x.ndim == 4 and x.shape[1] < self.frames:
             raise ShapeError(
                 f"this VideoPose3D sees {self.frames} frames at once, input has {x.shape[1]}: found shape "
@@ -107,11 +111,11 @@ class VideoPose3D(nn.Module):
         return keypoints(x, self.channels, self.joints, longest, "VideoPose3D", exactly=one_pose)
 
     def layer(self, h: torch.Tensor, conv: nn.Conv1d, bn: nn.BatchNorm1d) -> torch.Tensor:
-        """Convolution, batch norm, ReLU, dropout."""
+        """Convolution, batch norm, ReLU, dropout of `(B, C, T')`."""
         return self.drop(self.relu(bn(conv(h))))
 
     def residual(self, h: torch.Tensor, width: int, dilation: int) -> torch.Tensor:
-        """The frames of `h` that a filter's outputs stand for: its middle ones, or its last ones if causal."""
+        """The frames of `h`, `(B, C, T')`, that a filter's outputs stand for: middle ones, or last ones if causal."""
         shift = width // 2 if self.causal else 0
         if self.form == "strided":
             return h[:, :, shift + width // 2 :: width]

@@ -64,7 +64,7 @@ class ViTPose(FrameEncoder):
         self.keypoint_head.add_module("final_layer", final)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Heat maps of the key frame.
+        """Map `(B, T, 3, H, W)` to heat maps `(B, K, H / 4, W / 4)` of the key frame, T // 2.
 
         Raises:
             ShapeError: not a clip of the length and resolution that the model was built for.

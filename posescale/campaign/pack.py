@@ -58,7 +58,11 @@ def pack(folder: Path, python: str = "3.12", without: tuple[str, ...] = ()) -> l
 
 
 def closure(names: tuple[str, ...], there: set[str]) -> list[str]:
-    """`name==version` of these packages and of all they need, but not of those that are there already."""
+    """`name==version` of these packages and of all they need, but not of those that are there already.
+
+    Raises:
+        UnavailableError: one of them is not installed here.
+    """
     skip = {canonicalize_name(name) for name in there}
     found: dict[str, str] = {}
     waiting = [canonicalize_name(name) for name in names]

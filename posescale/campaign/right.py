@@ -58,7 +58,12 @@ def scan_is_right(
 def scan_problem(
     batch: int, length: int, channels: int, states: int, rank: int, directions: int, seed: int = 0
 ) -> tuple[list[Tensor], Tensor, tuple[int, ...]]:
-    """Random float64 inputs of a `multi_scan` over two sources, and a random order for each direction."""
+    """Random float64 inputs of a `multi_scan` over two sources, and a random order for each direction.
+
+    Returns:
+        the tensors in the operator's order (u, projections, dt weight and bias, A, D), the orders `(K, L)`, and the
+        number of each direction's source.
+    """
     g = torch.Generator().manual_seed(seed)
 
     def randn(*shape: int) -> Tensor:

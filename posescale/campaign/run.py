@@ -33,6 +33,8 @@ MODULE = "posescale.campaign.cell"
 class Outcome:
     """What became of one cell in this call: `done`, `earlier`, `left`, `cut`, with its records.
 
+    A cell that was `blocked` in an earlier call is tried again: what it needs may be there now.
+
     `seconds` is what it took, or for a cell that was left what it would take.
     """
 
@@ -73,7 +75,7 @@ def run(
     if not minutes > 0:
         raise ConfigError(f"minutes must be more than 0, found {minutes}")
     _take_up(earlier, out)
-    campaign = _Campaign(out, device, study, _done(out), _Diary(out / LOG))
+    campaign = _Campaign(out, device, study, _kept(out), _Diary(out / LOG))
     outcomes = []
     for number, cell in enumerate(cells, 1):
         progress(f"{number} of {len(cells)}, {end - time.monotonic():.0f} s left: {cell.part}: {cell.label}")
@@ -96,13 +98,13 @@ def _take_up(earlier: Path | None, out: Path) -> None:
         partial.rename(target)
 
 
-def _done(out: Path) -> dict[str, list[Record]]:
+def _kept(out: Path) -> dict[str, list[Record]]:
     """Records of earlier calls by the key of their cell."""
-    done: dict[str, list[Record]] = {}
+    kept: dict[str, list[Record]] = {}
     for record in records.read(out / RECORDS) if (out / RECORDS).exists() else ():
         if key := record.options.get("campaign", {}).get("cell"):
-            done.setdefault(key, []).append(record)
-    return done
+            kept.setdefault(key, []).append(record)
+    return kept
 
 
 class _Diary:
@@ -143,14 +145,16 @@ class _Campaign:
     out: Path
     device: str
     study: str
-    done: dict[str, list[Record]]
+    earlier: dict[str, list[Record]]
     diary: _Diary
 
     def attempt(self, cell: Cell, end: float) -> Outcome:
         key = cell.key(self.device)
-        if key in self.done:
-            return Outcome(cell, "earlier", records=self.done[key])
-        if cell.blocked:
+        earlier = self.earlier.get(key, [])
+        ended = [record for record in earlier if cell.blocked or record.status != "blocked"]
+        if ended:
+            return Outcome(cell, "earlier", records=ended)
+        if cell.blocked:  # by the plan itself
             return self._keep(cell, key, 0.0, [_blocked(cell, self.device, self.study)])
         room, forecast = end - time.monotonic(), self.diary.forecast(cell, key)
         if room < (min(LEAST, forecast) if cell.resumable else forecast):
@@ -176,8 +180,9 @@ class _Campaign:
     def _keep(self, cell: Cell, key: str, seconds: float, found: list[Record]) -> Outcome:
         mark = {"cell": key, "part": cell.part, "label": cell.label}
         marked = [_marked(record, mark) for record in found]
-        records.append(self.out / RECORDS, *marked)
-        state = "done" if seconds else "noted"
+        known = {record.id for record in self.earlier.get(key, [])}  # blocked before, for the same reason
+        records.append(self.out / RECORDS, *(record for record in marked if record.id not in known))
+        state = "noted" if all(record.status == "blocked" for record in marked) else "done"  # quick: no forecast
         self.diary.add(cell=key, label=cell.label, run=cell.run, state=state, seconds=seconds, planned=cell.forecast)
         return Outcome(cell, "done", seconds, marked)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from posescale.claims import counts, scores
-from posescale.claims.matching import Cell, Evidence, cells, sort
+from posescale.claims.matching import Cell, Evidence, cells, over_splits, sort
 from posescale.claims.means import Means, look
 from posescale.claims.schema import Claim, load_claims
 from posescale.claims.verdict import WORDS, Verdict
@@ -60,7 +60,7 @@ def _missing_for_accuracy(claim: Claim, means: Means) -> Iterable[str]:
         how = f"`posescale datasets` tells how to get it, then `posescale data prepare {claim.dataset}`"
         yield f"no data: {claim.dataset} is not prepared on this machine; {how}"
     if claim.protocol not in means.protocols:
-        yield f"no protocol: {claim.protocol} is not defined; an entry in posescale.metrics.protocols would do"
+        yield f"no protocol: {claim.protocol} is not defined; an entry in posescale/metrics would do"
     standing = means.components.get(claim.component or "")
     if standing is not None and (claim.overrides or not standing.checkpoint) and not standing.recipes:
         yield f"no weights and no recipe: {claim.component}'s card would have to name either"
@@ -77,7 +77,9 @@ def _next_step(claim: Claim, means: Means) -> str:
     checkpoint = None if place.overrides else means.components[place.variant].checkpoint
     weights = f"the official weights ({checkpoint})" if checkpoint else "weights"
     train = f"{scores.SEEDS} seeds of `posescale train {place.variant} --recipe {claim.dataset}`"
-    return f"only the record is missing: {weights} or {train}, then `posescale evaluate {place.variant}{frames}`"
+    score = f"`posescale evaluate {place.variant}{frames}`"
+    score += " on each split, and `posescale average-splits`" if over_splits(claim) else ""
+    return f"only the record is missing: {weights} or {train}, then {score}"
 
 
 def to_count(claims: Iterable[Claim], evidence: Evidence) -> list[Cell]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from posescale.claims.means import Means
 from posescale.claims.schema import Claim
+from posescale.metrics.splits import PUBLISHED, parts_of
 from posescale.records import Record
 
 
@@ -122,38 +123,60 @@ class Runs:
         published: scores of weights that no training record here knows: the official file.
         retrained: scores of weights trained here by the paper's recipe, by selection, one per seed.
         other_recipes: how many records were trained otherwise, and do not count.
+        single_splits: scores on one of the splits that the number is the mean of; they do not count either.
     """
 
     published: list[Record] = field(default_factory=list)
     retrained: dict[str, dict[int, Record]] = field(default_factory=dict)
     other_recipes: int = 0
+    single_splits: list[Record] = field(default_factory=list)
 
 
 def runs(claim: Claim, evidence: Evidence) -> Runs:
     """The accuracy records under a claim's own conditions, sorted by where their weights come from."""
-    published, retrained, others = [], {}, 0
+    published, retrained, others, singles = [], {}, 0, []
     asked = cells(claim, evidence.means)[0]
     for record in evidence.accuracies:
         if not _same_conditions(claim, record) or record.variant not in evidence.means.components:
             continue
-        training = evidence.trainings.get(record.weights_digest or "")
-        trained = _overrides(training) if training else {}
-        place = cell(evidence.means, record.variant, record.frames, trained)
-        if (place.variant, place.changes) != (asked.variant, asked.changes):
+        weights = _scored_weights(record)
+        trainings = [evidence.trainings.get(digest) for digest in weights]
+        networks = {_network(record, training, evidence.means) for training in trainings}
+        if networks != {(asked.variant, asked.changes)}:
             continue
-        if record.seed is None and training is None and record.weights_digest:
+        if over_splits(claim) and not parts_of(record):
+            singles.append(record)
+        elif record.seed is None and all(weights) and not any(trainings):
             published.append(record)
-        elif record.seed is not None and training is not None and _by_the_paper(training, evidence.means):
+        elif record.seed is not None and all(t and _by_the_paper(t, evidence.means) for t in trainings):
             retrained.setdefault(record.selection or "unknown", {})[record.seed] = record
         else:
             others += 1
-    return Runs(published, retrained, others)
+    return Runs(published, retrained, others, singles)
+
+
+def over_splits(claim: Claim) -> bool:
+    """Whether a number is the mean over a dataset's published splits."""
+    return claim.dataset in PUBLISHED and "split" not in claim.settings
+
+
+def _scored_weights(record: Record) -> list[str]:
+    """Digests of the weights that were scored, one for each split that a record averages; empty where none is noted."""
+    digests = [part.get("weights_digest") for part in parts_of(record).values()] or [record.weights_digest]
+    return [digest or "" for digest in digests]
+
+
+def _network(record: Record, training: Record | None, means: Means) -> tuple[str, str]:
+    place = cell(means, record.variant, record.frames, _overrides(training) if training else {})
+    return place.variant, place.changes
 
 
 def _same_conditions(claim: Claim, record: Record) -> bool:
     frames = claim.frames is None or record.frames == claim.frames
     tested = record.options.get("split", "test") == "test"
-    return (record.dataset, record.protocol) == (claim.dataset, claim.protocol) and frames and tested
+    read = record.options.get("settings") or {}
+    alike = all(read.get(key) == value for key, value in claim.settings.items())
+    return (record.dataset, record.protocol) == (claim.dataset, claim.protocol) and frames and tested and alike
 
 
 def _by_the_paper(training: Record, means: Means) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from posescale.cards import ROOT, Component, components
 from posescale.metrics.protocols import PROTOCOLS
+from posescale.metrics.video_protocols import VIDEO_PROTOCOLS
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def look(folders: Iterable[Path] = ()) -> Means:
         components={name: _standing(found) for name, found in components().items()},
         readers=frozenset(path.parent.name for path in (ROOT / "posescale" / "data").glob("*/reader.py")),
         prepared=frozenset(filter(None, map(_dataset, _indices(folders)))),
-        protocols=frozenset(PROTOCOLS),
+        protocols=frozenset(PROTOCOLS) | frozenset(VIDEO_PROTOCOLS),
     )
 
 

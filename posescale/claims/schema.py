@@ -64,6 +64,7 @@ QUANTITIES = {
     "mpjpe_gt2d": Quantity("mm", "accuracy", "mpjpe"),
     "p_mpjpe_gt2d": Quantity("mm", "accuracy", "p_mpjpe"),
     "pck": Quantity("%", "accuracy", "pck"),
+    "pck_15": Quantity("%", "accuracy", "pck_15"),
     "auc": Quantity("%", "accuracy", "auc"),
     "ap": Quantity("%", "accuracy", "ap"),
     "fps": Quantity("frames/s", "speed", "throughput"),
@@ -103,6 +104,9 @@ class Conditions(_Strict):
         component: our variant that is (or, once it is built, will be) this model.
         overrides: constructor arguments that make the variant this row.
         relative_to: our variant that the number compares with; the number is then a ratio.
+        dataset, protocol: by the ids that records carry.
+        settings: of the dataset's reader that the number holds for, such as which part of the data; where papers report
+            the mean over published splits (`posescale.metrics.splits`), that is meant unless `split` is named here.
         convention: how it was counted, where known.
         formula: that convention as arithmetic in the constructor's arguments and T, where no counter follows it.
         selection: which epoch's weights were scored.
@@ -116,6 +120,7 @@ class Conditions(_Strict):
     overrides: dict[str, Any] = Field(default_factory=dict)
     relative_to: str | None = None
     dataset: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
     protocol: str | None = None
     frames: int | None = Field(default=None, gt=0)
     input_2d: str | None = None

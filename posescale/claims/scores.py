@@ -9,6 +9,7 @@ from scipy import stats
 from posescale.claims.matching import Cell, Evidence, cells, place_of, runs
 from posescale.claims.schema import QUANTITIES, Claim
 from posescale.claims.verdict import Verdict
+from posescale.metrics.splits import PUBLISHED
 from posescale.records import Record, Value
 from posescale.stats import Estimate, t_interval
 
@@ -30,11 +31,26 @@ def judge_accuracy(claim: Claim, evidence: Evidence) -> Verdict | None:
         return _published(claim, found.published[-1])
     if found.retrained:
         return _retrained(claim, found.retrained)
+    if found.single_splits:
+        return _single_splits(claim, found.single_splits)
     if found.other_recipes:
         others = f"{found.other_recipes} records were trained by another recipe than the paper's, and do not count"
         better = f"{SEEDS} seeds of `posescale train {claim.component} --recipe {claim.dataset}` would"
         return Verdict("untested", f"{others}; {better}")
     return None
+
+
+def _single_splits(claim: Claim, records: list[Record]) -> Verdict:
+    """Splits differ by more than papers do, so that one of them neither confirms nor refutes their mean."""
+    total = len(PUBLISHED[str(claim.dataset)])
+    splits = [(r.options.get("settings") or {}).get("split", "?") for r in records]
+    known = [
+        f"{s}: {v.value:.2f} {claim.unit}" for s, r in zip(splits, records, strict=True) if (v := _value(claim, r))
+    ]
+    which = "one split" if len(set(splits)) == 1 else "single splits"
+    found = f"{which} of {total} ({', '.join(known) or 'without this value'}), and the published number is their mean"
+    how = f"score all {total} and join the records by `posescale average-splits`"
+    return Verdict("untested", f"{found}: {how}", records=tuple(r.id for r in records))
 
 
 def _published(claim: Claim, record: Record) -> Verdict | None:

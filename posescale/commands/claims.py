@@ -3,7 +3,6 @@
 import difflib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +15,7 @@ from posescale.claims import WORDS, Cell, Claim, ledger_rows, load_claims, look,
 from posescale.claims.printed import parse
 from posescale.commands.output import AsJson, show
 from posescale.errors import ConfigError
+from posescale.files import write_whole
 from posescale.records import Record
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def claims(
         found += count_missing(to_count(chosen, sort(found, means)), record)
     rows = [r for r in ledger_rows(found, chosen, means) if verdict in (None, r["verdict"])]
     if out is not None:
-        _write(out, rows)
+        write_whole(out, json.dumps(rows, indent=1, allow_nan=False) + "\n")
     if as_json:
         show(rows, as_json=True)
         return
@@ -110,17 +110,6 @@ def _progress(cells: Sequence[Cell]) -> Iterable[Cell]:
 def _file(cell: Cell) -> str:
     suffix = f"-{sha256(cell.changes.encode()).hexdigest()[:8]}" if cell.overrides else ""
     return f"{cell.variant}-T{cell.frames}{suffix}.jsonl"
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows as a JSON list, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -133,11 +133,14 @@ def summary(data: Any) -> list[dict[str, Any]]:
     rows = []
     for split in ("train", "val", "test"):
         sequences = data.sequences(split)
+        rates = sorted({s.fps or data.index.fps for s in sequences} - {0})
         rows.append(
             {
                 "dataset": data.index.dataset, "split": split, "sequences": len(sequences),
                 "frames": sum(s.length for s in sequences), "subjects": len({s.subject for s in sequences}),
-                "actions": len({s.action for s in sequences}), "fps": data.index.fps, "digest": data.index.digest,
+                "actions": len({s.action for s in sequences}),
+                "fps": rates[0] if len(rates) == 1 else ", ".join(f"{rate:g}" for rate in rates) or None,
+                "digest": data.index.digest,
             }
         )  # fmt: skip
     return rows

@@ -1,5 +1,7 @@
 """`posescale latency`: models timed side by side, and their peak memory."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, Literal
 
 import typer
@@ -54,14 +56,13 @@ def latency(
         typer.echo("\n".join(f"{_name(r)} {clip(r)}, {r.kind}: {r.status}: {r.reason}" for r in failed))
 
 
-def _progress():
-    from contextlib import contextmanager
+def _progress() -> AbstractContextManager[Callable[[float, str], None]]:
 
     from rich.console import Console
     from rich.progress import Progress
 
     @contextmanager
-    def shown():
+    def shown() -> Iterator[Callable[[float, str], None]]:
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("starting", total=1.0)
             yield lambda share, what: bar.update(task, completed=share, description=what)

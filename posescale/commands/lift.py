@@ -1,7 +1,6 @@
 """`posescale lift`: 3D poses for 2D keypoints of a clip of any length."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +9,12 @@ import typer
 
 from posescale.commands.output import AsJson, show
 from posescale.errors import ConfigError, DataError
+from posescale.files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+
+    from posescale.train.trained import Trained
 
 
 def lift(
@@ -35,36 +36,39 @@ def lift(
     """Lift a clip by overlapping windows, and say how the steps where windows meet compare with the model's own."""
     import torch
 
+    from posescale.cards import component
     from posescale.data.skeleton import LEFT, RIGHT
     from posescale.inference import LiftStream
-    from posescale.train.results import check_device, weights_digest
+    from posescale.train.results import check_device
 
     check_device(device)
     points = read_keypoints(keypoints)
     picture = _size(size)
     torch.set_num_threads(threads)
-    model, frames, output = _model(name, weights, frames)
+    trained, output = _trained(name, weights, frames), component(name).card.output
     if flip and points.shape[1] != 17:
         raise ConfigError(f"--flip knows the 17 joints of Human3.6M, {keypoints} has {points.shape[1]}")
-    stream = LiftStream(model.to(device), frames=frames, output=output, overlap=overlap, size=picture, batch=batch,
-                        flip=(LEFT, RIGHT) if flip else None, watch_seams=True)  # fmt: skip
+    stream = LiftStream(
+        trained.model.to(device), frames=trained.frames, output=output, overlap=overlap, size=picture, batch=batch,
+        flip=(LEFT, RIGHT) if flip else None, watch_seams=True,
+    )  # fmt: skip
     import numpy as np
 
     poses = np.concatenate([stream.push(points), stream.finish()])
     steps = stream.seams() if len(poses) > 1 else None
     meta = {
-        "model": name, "weights": weights_digest(model.state_dict()), "frames": frames, "output": output,
+        "model": name, "weights": trained.digest, "frames": trained.frames, "output": output,
         "overlap": stream.overlap, "batch": batch, "flip": flip, "size": picture, "keypoints": str(keypoints.name),
         "latency_frames": stream.latency, "seams": steps and steps._asdict(),
     }  # fmt: skip
     write_poses(out, poses, meta)
-    row = {"model": name, "frames": len(poses), "window": frames, "overlap": stream.overlap, "out": str(out)}
+    row = {"model": name, "frames": len(poses), "window": trained.frames, "overlap": stream.overlap, "out": str(out)}
     row |= {f"step_{k}" if k != "ratio" else "seam_ratio": v for k, v in (steps._asdict() if steps else {}).items()}
     show([row], as_json)
 
 
 def read_keypoints(path: Path) -> "np.ndarray":
-    """The keypoints of a file.
+    """The one array of a .npy or .npz file, or that called `keypoints`; its shape is checked by whoever lifts it.
 
     Raises:
         DataError: it is missing, torn, no array file, or holds several arrays and none called `keypoints`.
@@ -86,17 +90,11 @@ def read_keypoints(path: Path) -> "np.ndarray":
 
 
 def write_poses(out: Path, poses: "np.ndarray", meta: dict[str, Any]) -> None:
-    """Write poses and their meta data whole or not at all."""
+    """Write poses (F, J, 3) and their meta data as .npz, whole or not at all."""
     import numpy as np
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, poses=poses, meta=np.array(json.dumps(meta)))
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(out) as stream:
+        np.savez(stream, poses=poses, meta=np.array(json.dumps(meta)))
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -108,22 +106,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _model(name: str, weights: Path, frames: int | None) -> tuple["nn.Module", int, str]:
-    """The model with its weights, in evaluation mode, its T and kind of output."""
+def _trained(name: str, weights: Path, frames: int | None) -> "Trained":
     from posescale.cards import component
-    from posescale.checkpoints import load_checkpoint, read_weights_meta
-    from posescale.models import create_model
+    from posescale.train.trained import load_trained
 
-    found = component(name)
-    if found.card.task != "lifting":
-        raise ConfigError(f"{name} is a {found.card.task} component; only lifting models lift")
-    meta = read_weights_meta(weights)
-    if meta.get("variant", name) != name:
-        raise ConfigError(f"{weights} holds {meta['variant']}, not {name}")
-    parameters = meta.get("parameters") or ({"frames": frames} if frames else {})
-    frames = frames or meta.get("frames") or found.parameters.get("frames")
-    if not isinstance(frames, int):
-        raise ConfigError(f"{name} and {weights} do not say how many frames a window has; give --frames")
-    model = create_model(name, **parameters)
-    load_checkpoint(model, weights)
-    return model.eval(), frames, found.card.output
+    if (task := component(name).card.task) != "lifting":
+        raise ConfigError(f"{name} is a {task} component; only lifting models lift")
+    return load_trained(name, frames, weights)

@@ -135,7 +135,18 @@ class Camera:
     def from_normalised(
         cls, id: str, intrinsic: ArrayLike, width: int, height: int, orientation: ArrayLike, position: ArrayLike
     ) -> "Camera":
-        """A camera from VideoPose3D's nine numbers: focal lengths and centre in screen units, k1 k2 k3, p1 p2."""
+        """A camera from VideoPose3D's nine numbers: focal lengths and centre in screen units, k1 k2 k3, p1 p2.
+
+        Args:
+            id: its name.
+            intrinsic: (9,).
+            width, height: of its image, pixels.
+            orientation: (4,) unit quaternion w, x, y, z from camera to world.
+            position: (3,) metres, in the world.
+
+        Raises:
+            DataError: there are not nine numbers.
+        """
         numbers = np.asarray(intrinsic, dtype=np.float64)
         if numbers.shape != (9,):
             raise DataError(f"camera {id}: expected 9 intrinsic numbers, found shape {numbers.shape}")

@@ -65,6 +65,7 @@ class Sequence(BaseModel):
     width: int  # of the image, pixels
     height: int
     performance: str = ""  # the same for all cameras that saw it; empty where the data do not say
+    fps: float = 0.0  # its own frames per second; 0 where it has the dataset's, or none is known
 
     @property
     def rows(self) -> slice:
@@ -81,7 +82,7 @@ class DatasetIndex(BaseModel):
     dataset: str
     protocol: str  # id of the default protocol (posescale.metrics.protocols)
     settings: dict[str, Any]  # what the reader was asked for
-    fps: float
+    fps: float  # frames per second; 0 where sequences differ: then they say their own
     space: Space = "camera"
     arrays: list[str] = ["poses", "exact", "detections"]  # files there are, of ARRAYS
     joints: list[str]
@@ -114,6 +115,7 @@ class Clip:
     valid: np.ndarray | None = None
     activity: np.ndarray | None = None
     performance: str = ""  # the same for all cameras that saw it
+    fps: float = 0.0  # frames per second, where the dataset's sequences differ
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -185,6 +187,7 @@ def _write_parts(partial: Path, clips: Iterable[Clip], index_fields: dict[str, A
                 Sequence(
                     name=clip.name, subject=clip.subject, action=clip.action, camera=clip.camera, split=clip.split,
                     start=start, length=length, width=clip.width, height=clip.height, performance=clip.performance,
+                    fps=clip.fps,
                 )
             )  # fmt: skip
             start += length

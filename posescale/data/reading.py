@@ -50,7 +50,7 @@ class Reading:
     Attributes:
         total: how many clips will come.
         clips: the clips, one at a time, so that memory stays small.
-        fps: frames per second.
+        fps: frames per second; 0 where sequences differ, and each clip says its own.
         acknowledgement: text that must travel with the data.
         skeleton: of its poses.
         space: of its poses (posescale.data.prepared).
@@ -87,6 +87,13 @@ def views(trial: Trial, settings: ViewSettings) -> Iterator[Clip]:
             split=trial.split, width=camera.width, height=camera.height,
             poses=poses, exact=exact, detections=detections, performance=trial.name,
         )  # fmt: skip
+
+
+def no_folder(folder: Path | None) -> str:
+    """Why a source folder cannot be read; empty when it is a folder."""
+    if folder is None:
+        return "no source folder: set POSESCALE_DATA, or give --source"
+    return "" if folder.is_dir() else f"{folder} is not a folder"
 
 
 def source_folder(id: str, source: Path | None) -> Path | None:

@@ -156,7 +156,12 @@ def screen_inputs(pixels: np.ndarray, width: ArrayLike, height: ArrayLike) -> np
 
 
 def track(data: PreparedData, input_2d: str) -> np.ndarray:
-    """The array of a 2D track: (F, J, 3) with confidence, or (F, J, 2)."""
+    """The array of a 2D track in pixels: (F, J, 3) with confidence, or (F, J, 2).
+
+    Raises:
+        ConfigError: `input_2d` is neither `detections` nor `exact`.
+        DataError: the data do not have it.
+    """
     if input_2d not in ("detections", "exact"):
         raise ConfigError(f"input_2d is {input_2d!r}; choose detections or exact")
     if input_2d == "exact" and data.exact is None and data.index.space == "image":

@@ -34,7 +34,7 @@ class Steps:
         self._last: np.ndarray | None = None
 
     def add(self, window: Window, poses: np.ndarray) -> None:
-        """Take in a window's answers."""
+        """Take in a window's answers (T or 1, J, 3)."""
         told = poses[window.answers].astype(np.float64)
         steps = np.linalg.norm(np.diff(told, axis=0), axis=-1).mean(-1)
         for frame in range(window.told[0], window.told[1] + 1):
@@ -44,7 +44,7 @@ class Steps:
             self._own[frame] = total + weight * step, weights + weight
 
     def give(self, poses: np.ndarray) -> None:
-        """Take in poses that are given out, in order."""
+        """Take in poses (frames, J, 3) that are given out, in order."""
         chain = poses if self._last is None else np.concatenate([self._last[None], poses])
         self.given += np.linalg.norm(np.diff(chain.astype(np.float64), axis=0), axis=-1).mean(-1).tolist()
         self._last = poses[-1]

@@ -119,7 +119,7 @@ class Mix:
             self._weights[place] += weight
 
     def take(self, stop: int) -> np.ndarray:
-        """The means of the frames before `stop` that were not taken yet."""
+        """(frames, J, 3): the means of the frames before `stop` that were not taken yet."""
         count = stop - self.first
         alone, sums, weights = self._alone[:count], self._sums[:count], self._weights[:count]
         dtype = next((pose.dtype for pose in alone if pose is not None), None) or self._dtype

@@ -38,7 +38,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Attend over the last but one axis."""
+        """Attend over the last but one axis of `(..., N, C)`; the same shape comes back."""
         *batch, n, c = x.shape
         qkv = self.qkv(x).reshape(-1, n, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (batch, H, N, d) each

@@ -90,7 +90,7 @@ def to_windows(x: torch.Tensor, window: Window) -> torch.Tensor:
 
 
 def from_windows(x: torch.Tensor, frames: int, height: int, width: int, window: Window) -> torch.Tensor:
-    """The inverse of `to_windows`: padding is dropped."""
+    """The inverse of `to_windows`, to `(B, frames, height, width, C)`: padding is dropped."""
     down, across = window_counts(height, width, window)
     x = x.reshape(-1, down, across, frames, *window, x.shape[-1])
     x = x.permute(0, 3, 1, 4, 2, 5, 6).reshape(-1, frames, down * window[0], across * window[1], x.shape[-1])

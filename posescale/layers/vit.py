@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from posescale.errors import ConfigError
-from posescale.layers.attention import Attention, Kernel
-from posescale.layers.drop_path import DropPath
-from posescale.layers.mlp import Mlp
+from posescale.layers.attention import Kernel
+from posescale.layers.block import Block
 
 PATCH = 16  # pixels per token, both ways
+MLP_RATIO = 4
 Stem = Literal["patch", "conv"]
 Frozen = Literal["nothing", "vit", "vit_and_deconv"]
 
@@ -28,7 +28,7 @@ class PatchStem(nn.Module):
         self.proj = nn.Conv2d(3, channels, kernel_size=PATCH, stride=PATCH, padding=2)  # the official padding
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed the patches."""
+        """`(N, 3, H, W)` to `(N, C, H / 16, W / 16)`."""
         return self.proj(images)
 
 
@@ -53,23 +53,6 @@ class ConvStem(nn.Module):
 
 
 STEMS: dict[str, type[nn.Module]] = {"patch": PatchStem, "conv": ConvStem}
-
-
-class Block(nn.Module):
-    """x += attn(LN(x)); x += mlp(LN(x)), on `(N, tokens, C)`."""
-
-    def __init__(self, channels: int, heads: int, drop_path: float, kernel: Kernel) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attn = Attention(channels, heads, kernel=kernel)
-        self.drop_path = DropPath(drop_path)
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.mlp = Mlp(channels, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Mix the tokens of each image."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class ViT(nn.Module):
@@ -114,7 +97,7 @@ class ViT(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, tokens + 1, channels))
         self.patch_embed = STEMS[stem](channels)
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(Block(channels, heads, rate, kernel) for rate in rates)
+        self.blocks = nn.ModuleList(Block(channels, heads, MLP_RATIO, rate, kernel) for rate in rates)
         self.last_norm = nn.LayerNorm(channels, eps=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
@@ -122,7 +105,7 @@ class ViT(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of each image."""
+        """Features of each image: `(N, 3, H, W)` to `(N, C, H / 16, W / 16)`."""
         patches = self.patch_embed(images)
         x = patches.flatten(2).transpose(1, 2) + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
         for block in self.blocks:

@@ -34,7 +34,7 @@ def thop(model: nn.Module, *inputs: Tensor) -> Ruler:
 
 
 def fvcore(model: nn.Module, *inputs: Tensor) -> Ruler:
-    """What fvcore's `FlopCountAnalysis` says, with the operators that it owns to count as nothing."""
+    """What fvcore's `FlopCountAnalysis` says of one call, with the operators that it owns to count as nothing."""
     with _quiet(), torch.no_grad():
         from fvcore.nn import FlopCountAnalysis
 

@@ -1,5 +1,6 @@
 """Counting parameters: every tensor once, and those that module-based counters cannot see told apart."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ def count_parameters(model: nn.Module) -> Parameters:
     return Parameters(total, trainable, total - trainable, bare, _elements(model.buffers()))
 
 
-def _elements(tensors) -> int:
+def _elements(tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() for t in tensors)
 
 

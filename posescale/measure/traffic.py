@@ -1,5 +1,6 @@
 """Bytes: what must move at least, and what training keeps for the backward pass."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -53,5 +54,5 @@ def saved_for_backward(model: nn.Module, *inputs: Tensor) -> int:
     return sum(t.untyped_storage().nbytes() for t in kept.values())
 
 
-def _bytes(tensors) -> int:
+def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() * t.element_size() for t in {id(t): t for t in tensors}.values())

@@ -7,6 +7,7 @@ Reads one job as a line of JSON from standard input; writes one event per line o
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import torch
@@ -101,7 +102,7 @@ class Round:
             self.emit("failed", cell=index, status="unsupported", reason=reason)
         return missing
 
-    def _guard(self, index: int, event: str, act) -> None:
+    def _guard(self, index: int, event: str, act: Callable[[], dict[str, Any]]) -> None:
         self.emit("start", cell=index)
         try:
             fields = act()

@@ -202,14 +202,6 @@ PROTOCOLS = {
         _3DHP,
         _3DHP.model_copy(
             update={
-                "id": "3dhp_univ_mm",
-                "title": "MPI-INF-3DHP, P-STMO line: as 3dhp_univ, but models predict millimetres, no width scales",
-                "labels": "mm",
-                "source": "PoseFormerV2 (CVPR 2023), its training and evaluation on this dataset",
-            }
-        ),
-        _3DHP.model_copy(
-            update={
                 "id": "3dhp_univ_1024",
                 "title": "as 3dhp_univ, but TS5 and TS6 too scaled by 1024, as in training, where the official line "
                 "takes 960",

@@ -47,6 +47,12 @@ def average_of_splits(records: Sequence[Record]) -> Record:
     return Record(kind="accuracy", options=options, fingerprint=first.fingerprint, **shared, **ending)
 
 
+def parts_of(record: Record) -> dict[str, dict[str, Any]]:
+    """By split, the record, data and weights that `average_of_splits` made a record from; empty for any other one."""
+    parts = record.options.get("parts")
+    return parts if isinstance(parts, dict) else {}
+
+
 def _by_split(records: Sequence[Record]) -> dict[int, Record]:
     """The records by the number of their split, after checking that they belong together."""
     if not records or any(r.kind != "accuracy" or r.dataset not in PUBLISHED for r in records):

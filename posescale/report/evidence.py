@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,26 @@ def _entries(found: list[Record]) -> list[Entry]:
         entries.append(Entry(key, record, machine_name(record), row))
         newest[_cell(record)] = key  # within a cell the order is by time
     newest_of = [newest[_cell(entry.record)] for entry in entries]
-    return [
-        entry if key == entry.key else Entry(entry.key, entry.record, entry.machine, entry.row, superseded_by=key)
-        for entry, key in zip(entries, newest_of, strict=True)
-    ]
+    unblocked = {_attempt(e.record): e.key for e in reversed(entries) if e.record.status != "blocked"}
+    return [_replaced(entry, key, unblocked) for entry, key in zip(entries, newest_of, strict=True)]
+
+
+def _replaced(entry: Entry, newest: str, unblocked: dict[str, str]) -> Entry:
+    """The entry, with the key of the one that counts in its place, if there is one.
+
+    A blocked record of a campaign's cell lacks most of what tells its results apart (data, protocol), so that it is
+    matched by the cell alone; what ended otherwise is never given up for it.
+    """
+    attempt = _attempt(entry.record)
+    if entry.record.status == "blocked" and attempt:
+        newest = unblocked.get(attempt, newest)
+    return replace(entry, superseded_by=newest) if newest != entry.key else entry
+
+
+def _attempt(record: Record) -> tuple[str, ...] | None:
+    """The campaign's cell that a record is of, on its machine; None for records of no campaign."""
+    cell = record.options.get("campaign", {}).get("cell")
+    return (record.study, machine_name(record), cell) if cell else None
 
 
 def _order(record: Record) -> tuple[Any, ...]:
@@ -106,6 +122,7 @@ def _order(record: Record) -> tuple[Any, ...]:
         record.selection or "",
         seed,
         record.started,
+        record.status != "blocked",
         record.id,
     )
 

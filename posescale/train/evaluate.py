@@ -25,8 +25,9 @@ from posescale.provenance import fingerprint
 from posescale.records import Record
 from posescale.train import predictions as stored
 from posescale.train.predict import answer
-from posescale.train.results import check_device
-from posescale.train.trained import load_trained
+from posescale.train.results import check_device, check_positive
+from posescale.train.threads import torch_threads
+from posescale.train.trained import load_trained, noted, origin
 
 log = logging.getLogger(__name__)
 
@@ -107,38 +108,32 @@ def evaluate(
         DataError: the data cannot be read, the split is empty, or nothing in it is scored.
         UnavailableError: no such model or device.
     """
-    _positive(frames=frames, batch=batch, threads=threads)
-    data = PreparedData(data_dir)
-    card = component(name).card
+    check_positive(frames=frames, batch=batch, threads=threads)
+    data, card = PreparedData(data_dir), component(name).card
     rules = named_protocol(protocol) if isinstance(protocol, str) else protocol or default_protocol(card, data)
     check_fits(data, rules)
     unit_of(data, rules)
     subject = _Subject(name, frames, weights, data, rules, batch, device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with ops.ran() as backends:
-            scores, said, status, reason = _ask(subject, data, split, rules, predictions is not None)
-    finally:
-        torch.set_num_threads(before)
-    meta = subject.meta
+    with torch_threads(threads), ops.ran() as backends:
+        scores, said, status, reason = _ask(subject, data, split, rules, predictions is not None)
     record = Record(
-        kind="accuracy", variant=name, label=subject.meta.get("label", ""), study=study,
-        dataset=data.index.dataset, protocol=rules.id,
+        kind="accuracy", variant=name, study=study, dataset=data.index.dataset, protocol=rules.id,
         data_digest=data.index.digest, batch=batch, device=device, threads=threads, backends=dict(backends),
-        seed=meta.get("seed") if seed is None else seed, selection=selection or meta.get("selection"), status=status,
-        reason=reason, options={
-            "split": split, "epoch": meta.get("epoch"), "trained_on": meta.get("data_digest"),
-            "overrides": meta.get("overrides") or {},
-        },
-        fingerprint=fingerprint(), **subject.facts(), **(results(scores, rules) if scores else {}),
+        status=status, reason=reason, options={"split": split, **origin(subject.meta)}, fingerprint=fingerprint(),
+        **subject.facts(), **noted(subject.meta, seed, selection), **(results(scores, rules) if scores else {}),
     )  # fmt: skip
     if predictions is not None and status == "ok":
-        noted = {"record": record.model_dump(mode="json", exclude={"values", "samples", "labels"}),
-                 "labels": rules.labels, "input_2d": rules.input_2d, "output": subject.output,
-                 "window": subject.window, "data": str(data.folder.resolve())}  # fmt: skip
-        stored.save(predictions, said, noted)
+        stored.save(predictions, said, _circumstances(record, subject, data, rules))
     return record
+
+
+def _circumstances(record: Record, subject: "_Subject", data: PreparedData, rules: Protocol) -> dict[str, Any]:
+    """What must be known of stored predictions to score them again."""
+    return {
+        "record": record.model_dump(mode="json", exclude={"values", "samples", "labels"}), "labels": rules.labels,
+        "input_2d": rules.input_2d, "output": subject.output, "window": subject.window,
+        "data": str(data.folder.resolve()),
+    }  # fmt: skip
 
 
 def results(scores: list[Score], rules: Protocol) -> dict[str, Any]:
@@ -208,12 +203,6 @@ def _control(
         return Answers(question.told, poses[question.told])
 
     return answers
-
-
-def _positive(**options: int | None) -> None:
-    for option, number in options.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{option} must be 1 or more, found {number}")
 
 
 def _ask(

@@ -23,6 +23,7 @@ from posescale.train.progress import progress_callbacks
 from posescale.train.resume import ResumeStore, exclusive
 from posescale.train.run import TRACKS, Run
 from posescale.train.team import READY, Team, assembled
+from posescale.train.threads import torch_threads
 
 
 def resolve_recipe(model: str, recipe: Recipe | str) -> Recipe:
@@ -196,18 +197,16 @@ def _epochs(run: Run, training: Training) -> None:
 @contextmanager
 def _computing(run: Run) -> Iterator[None]:
     """Threads, determinism and random state for the time of a run; Lightning's chatter is silenced."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     chatter = logging.getLogger("lightning.pytorch")
     level = chatter.level
     cuda = range(torch.cuda.device_count()) if run.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=cuda), warnings.catch_warnings():
+    with torch.random.fork_rng(devices=cuda), warnings.catch_warnings(), torch_threads(run.threads):
         warnings.filterwarnings("ignore", module="lightning")
         chatter.setLevel(logging.WARNING)
-        torch.set_num_threads(run.threads)
         torch.use_deterministic_algorithms(True, warn_only=run.device != "cpu")
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(deterministic)
-            torch.set_num_threads(threads)
             chatter.setLevel(level)

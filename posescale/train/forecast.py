@@ -34,6 +34,7 @@ from posescale.train.lifting import answered
 from posescale.train.module import make_optimizer
 from posescale.train.results import DTYPES
 from posescale.train.run import TRACKS
+from posescale.train.threads import torch_threads
 
 HOUR = 3600.0
 
@@ -150,15 +151,11 @@ def measure(
     samples: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     unique = {(cell.model, cell.frames, cell.clips): cell for cell in wanted}
     timed = {k: min(c.recipe.batch, clips or (c.recipe.batch if device != "cpu" else 2)) for k, c in unique.items()}
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for _ in range(rounds):
             for key, cell in unique.items():
                 samples[key].append(_step_seconds(cell, timed[key], device))
                 progress()
-    finally:
-        torch.set_num_threads(before)
     found = {}
     for key, cell in unique.items():
         times = np.array(samples[key]) * cell.clips / timed[key]

@@ -89,7 +89,11 @@ class LiftingTrack(Track):
         return None if not unit.plain and len(widths) > 1 else float(unit.mm(float(max(widths, default=1))))
 
     def check(self) -> None:
-        """The protocol must be one of this dataset's."""
+        """The protocol must be one of this dataset's.
+
+        Raises:
+            ConfigError: it belongs to another one.
+        """
         rules, index = self.protocol, self.data.index
         if rules.dataset not in ("", index.dataset):
             raise ConfigError(
@@ -123,11 +127,14 @@ class LiftingTrack(Track):
         return batch
 
     def loss(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The recipe's weighted terms."""
+        """The recipe's weighted terms, a scalar; poses are `(B, T, J, 3)` in the protocol's label unit."""
         return losses.total(pred, answered(target, pred.shape[1]), self.run.recipe.losses)
 
     def judge(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Mean distance of each frame's joints, the predicted root at zero, without flip averaging."""
+        """`(B T,)` mean distance of each frame's joints, the predicted root at zero, without flip averaging.
+
+        In mm where one scale leads all validation clips there, else in screen units (`watched` says which).
+        """
         pred = pred.clone()
         pred[:, :, self.protocol.root] = 0
         error = torch.linalg.vector_norm(pred.double() - answered(target, pred.shape[1]).double(), dim=-1).mean(-1)

@@ -18,7 +18,7 @@ JOINT_WEIGHTS = (1, 1, 2.5, 2.5, 1, 2.5, 2.5, 1, 1, 1, 1.5, 1.5, 4, 4, 1.5, 4, 4
 
 
 def mpjpe(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean distance over clips, frames and joints."""
+    """Mean distance over clips, frames and joints, a scalar in the unit of the poses."""
     return _distance(pred, target).mean()
 
 
@@ -41,7 +41,7 @@ def velocity(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def weighted_difference(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean of w_j times the squared difference of neighbouring predicted frames; the target is not read."""
+    """Mean of w_j times the squared difference of neighbouring predicted frames (MixSTE's L_t); no target is read."""
     if pred.shape[1] < 2:
         return 0.0 * pred.sum()
     return (_joint_weights(pred)[:, None] * pred.diff(dim=1).square()).mean()

@@ -5,13 +5,13 @@ An `.npz` file with told (N, K), plain (N, K, J, 3), mirrored (the same, where t
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posescale.errors import DataError
+from posescale.files import whole_file
 from posescale.metrics.scoring import Answers
 
 FORMAT = "posescale-predictions-1"
@@ -38,18 +38,11 @@ def save(path: Path | str, answers: dict[str, Answers], meta: dict[str, Any]) ->
     if all(a.mirrored is not None for a in said):
         arrays["mirrored"] = np.concatenate([a.mirrored for a in said]).astype(np.float32)
     text = json.dumps({"format": FORMAT, "names": list(answers), **meta})
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
+        with whole_file(path) as stream:
             np.savez(stream, meta=np.array(text), **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
     except OSError as error:
         raise DataError(f"{path}: could not be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(path: Path | str) -> tuple[dict[str, Answers], dict[str, Any]]:

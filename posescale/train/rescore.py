@@ -57,7 +57,11 @@ def rescore(file: Path | str, protocol: str | Protocol, data_dir: Path | str | N
 
 
 def variations(file: Path | str) -> list[Protocol]:
-    """The protocol that predictions were made under, its relatives, and it with one thing changed at a time."""
+    """The protocol that predictions were made under, its relatives, and it with one thing changed at a time.
+
+    Raises:
+        ConfigError: they were made under a protocol that is not known here.
+    """
     name = load(file)[1]["record"]["protocol"]
     own = PROTOCOLS.get(name.partition("[")[0])
     if own is None:
@@ -116,7 +120,11 @@ def _scores(
 
 
 def chosen(said: Answers, question: Question, where: str, rules: Protocol) -> Answers:
-    """The stored windows that a question asks for, in its order."""
+    """The stored windows that a question asks for, in its order.
+
+    Raises:
+        Incompatible: some were not run; `where` says of which file and sequence.
+    """
     place = {told.tobytes(): n for n, told in enumerate(np.ascontiguousarray(said.told, np.int32))}
     wanted = [told.tobytes() for told in np.ascontiguousarray(question.told, np.int32)]
     lacking = sum(told not in place for told in wanted)

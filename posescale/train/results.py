@@ -11,11 +11,11 @@ import torch
 
 from posescale import records
 from posescale.checkpoints import save_weights
-from posescale.errors import UnavailableError
+from posescale.errors import ConfigError, UnavailableError
+from posescale.files import write_whole
 from posescale.provenance import fingerprint
 from posescale.records import Record, Value
 from posescale.train.module import Training
-from posescale.train.resume import write_bytes
 
 if TYPE_CHECKING:
     from posescale.train.run import Run
@@ -42,6 +42,13 @@ def check_device(device: str) -> None:
         raise UnavailableError(f"device {device!r} is not to be had here: {str(error).splitlines()[0]}") from error
 
 
+def check_positive(**options: int | None) -> None:
+    """Raise ConfigError for a number below 1; None means that it was not given."""
+    for option, number in options.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{option} must be 1 or more, found {number}")
+
+
 def clear(out: Path) -> None:
     """Remove the results of an earlier run, and what a killed one left half written; the resume state stays."""
     for name in (*WEIGHTS.values(), "history.csv", "record.jsonl"):
@@ -57,7 +64,7 @@ def write(out: Path, training: Training, run: "Run", status: str, reason: str) -
     table.writeheader()
     table.writerows(training.progress.history)
     digests = _write_weights(out, training, run) if status == "ok" else {}
-    write_bytes(out / "history.csv", history.getvalue().encode())
+    write_whole(out / "history.csv", history.getvalue().encode())
     record = _record(training, run, digests, status=status, reason=reason)
     records.write(out / "record.jsonl", [record])
     if status == "ok":

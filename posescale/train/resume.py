@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from posescale.errors import UnavailableError
+from posescale.files import write_whole
 
 try:
     import fcntl
@@ -20,21 +21,6 @@ except ImportError:  # not a POSIX system: no lock to take
     fcntl = None
 
 log = logging.getLogger(__name__)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file atomically and durably: beside its place, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def tensors_to_bytes(content: Any) -> bytes:
@@ -59,7 +45,7 @@ class ResumeStore:
     def save(self, state: dict[str, Any], epoch: int) -> None:
         """Keep the state after `epoch`."""
         content = tensors_to_bytes(state)
-        write_bytes(self.folder / f"epoch-{epoch:06d}-{_digest(content)}.pt", content)
+        write_whole(self.folder / f"epoch-{epoch:06d}-{_digest(content)}.pt", content)
         for old in self._files()[:-2]:
             old.unlink()
 

@@ -107,6 +107,9 @@ class Run:
     def loaders(self, epoch: int, team: Team) -> tuple[DataLoader, DataLoader | None]:
         """This process's part of the training batches, from `epoch` on, and of the validation clips, where the data
         have any; the test split is not opened.
+
+        Raises:
+            ConfigError: there are fewer validation clips than processes.
         """
         train = self._loader(*self.track.training_clips(epoch=epoch, rank=team.rank, world=team.world))
         if (val := self.track.validation_clips()) is None:

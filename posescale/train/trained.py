@@ -36,6 +36,20 @@ class Trained:
     parameters: Mapping[str, Any]
 
 
+def noted(meta: Mapping[str, Any], seed: int | None, selection: str | None) -> dict[str, Any]:
+    """Fields of a record that a weights file knows: the study's name for it, and seed and selection if not given."""
+    return {
+        "label": meta.get("label", ""), "seed": meta.get("seed") if seed is None else seed,
+        "selection": selection or meta.get("selection"),
+    }  # fmt: skip
+
+
+def origin(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a record that a weights file knows: epoch, digest of the training data, constructor arguments."""
+    known = {"epoch": meta.get("epoch"), "trained_on": meta.get("data_digest")}
+    return known | {"overrides": meta.get("overrides") or {}}
+
+
 def load_trained(name: str, frames: int | None, weights: Path | str | None, **arguments: Any) -> Trained:
     """Build a model and load its weights.
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from posescale import lifeline
 from posescale.records import Record
@@ -20,10 +21,12 @@ def main():
     lifeline.end_with_parent()
     settings = job["settings"]
     time.sleep(settings.get("sleep", 0))
+    missing = "needs" in settings and not Path(settings["needs"]).exists()
+    ending = {"status": "blocked", "reason": f"{settings['needs']} is missing"} if missing else {}
     for number in range(settings.get("records", 1)):
         record = Record(
             kind="check", component="ops", variant="multi_scan", digest="0", study=job["study"], seed=number,
-            device=job["device"], options={"number": settings["number"]},
+            device=job["device"], options={"number": settings["number"]}, **ending,
         )  # fmt: skip
         emit("record", line=record.line())
     time.sleep(settings.get("then", 0))

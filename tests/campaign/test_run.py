@@ -122,6 +122,33 @@ def test_blocked_work_is_a_record_and_costs_no_time(tmp_path):
     )  # fmt: skip
 
 
+def test_what_the_plan_blocks_is_noted_once(tmp_path):
+    planned = cell(0, blocked="no code", part="video", model="glsmamba_tiny")
+    assert [go([planned], tmp_path)[0].state for _ in range(2)] == ["done", "earlier"]
+    assert len(kept(tmp_path)) == 1
+
+
+def test_a_blocked_cell_is_tried_again_and_its_records_stay(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    work = [cell(0, needs=str(data)), cell(1)]
+    for states in (["done", "done"], ["done", "earlier"]):  # blocked again for the same reason: the same record
+        assert [o.state for o in go(work, out)] == states
+        assert [r.status for r in kept(out)] == ["blocked", "ok"]
+    data.touch()
+    (unblocked, _) = go(work, out)
+    assert [r.status for r in unblocked.records] == ["ok"]
+    assert [(r.status, r.options["number"]) for r in kept(out)] == [("blocked", 0), ("ok", 1), ("ok", 0)]
+    (again, _) = go(work, out)
+    assert again.state == "earlier" and [r.status for r in again.records] == ["ok"]
+    assert len(kept(out)) == 3
+
+
+def test_a_blocked_cell_teaches_no_forecast(tmp_path):
+    (outcome,) = go([cell(0, forecast=100.0, needs=str(tmp_path / "absent"))], tmp_path, seconds=150)
+    assert [r.status for r in outcome.records] == ["blocked"]
+    assert go([cell(1, forecast=100.0)], tmp_path, seconds=60)[0].state == "left"
+
+
 def test_forecasts_are_learnt(tmp_path):
     assert go([cell(1, forecast=100.0)], tmp_path, seconds=60)[0].state == "left"
     go([cell(0, forecast=100.0)], tmp_path, seconds=150)  # took a hundredth of its forecast

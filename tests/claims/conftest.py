@@ -15,9 +15,9 @@ def means():
     other = Standing("digest", {"frames": 243})
     return Means(
         components={"m": standing, "other": other},
-        readers=frozenset({"h36m"}),
-        prepared=frozenset({"h36m"}),
-        protocols=frozenset({"h36m_sh"}),
+        readers=frozenset({"h36m", "jhmdb"}),
+        prepared=frozenset({"h36m", "jhmdb"}),
+        protocols=frozenset({"h36m_sh", "jhmdb_person"}),
     )
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from posescale.claims import Means, Standing, Verdict, judge, ledger_rows, load_claims, sort, summary, to_count
+from posescale.metrics.splits import average_of_splits
 from posescale.records import Record, Value
 
 SSM = {
@@ -239,6 +240,79 @@ def test_the_ledger_is_flat_complete_and_grounded(cost):
         assert needed <= set(row) and all(isinstance(v, (str, int, float, type(None))) for v in row.values())
         assert row["verdict"] in ("blocked", "untested") and row["reason"] and row["ours"] is None
     assert "0 reproduced, 0 explained, 0 refuted" in summary(rows)
+
+
+class TestTheMeanOverPublishedSplits:
+    """Papers print JHMDB's mean over three splits; no single one of them speaks for it."""
+
+    @pytest.fixture
+    def published(self, claim):
+        return claim("pck", "90.0", dataset="jhmdb", settings={"subset": "sub"}, protocol="jhmdb_person",
+                     selection="last")  # fmt: skip
+
+    @pytest.fixture
+    def parts(self, scores):
+        """Training and accuracy records of one split, one pair per value: all seeds, or the given weights."""
+
+        def make(split, values, subset="sub", **fields):
+            made = scores(values, name="pck", unit="%", dataset="jhmdb", protocol="jhmdb_person")
+            for record in made:
+                fit = record.kind == "training"
+                options = {"weights": {"last": f"{split}-{record.seed}"}} if fit else {}
+                options |= {} if fit else {"settings": {"split": split, "subset": subset}}
+                content = record.model_dump() | {"id": "", "options": record.options | options}
+                digest = {} if fit else {"weights_digest": f"{split}-{record.seed}"}
+                yield Record.model_validate(content | digest | fields)
+
+        return make
+
+    def averages(self, *splits):
+        by_seed = zip(*([r for r in records if r.kind == "accuracy"] for records in splits), strict=True)
+        return [average_of_splits(parts) for parts in by_seed]
+
+    def test_a_single_split_gets_no_verdict(self, published, parts, means):
+        found = [*parts(1, [90.0, 90.0, 90.0])]
+        verdict = judge(published, sort(found, means))
+        assert verdict.word == "untested" and verdict.ours is None and len(verdict.records) == 3
+        assert "one split of 3 (1: 90.00 %" in verdict.reason and "average-splits" in verdict.reason
+        verdict = judge(published, sort([*found, *parts(2, [80.0])], means))
+        assert verdict.word == "untested" and "single splits of 3" in verdict.reason
+
+    @pytest.mark.parametrize(("shift", "word"), [(0.0, "reproduced"), (1.0, "refuted")])
+    def test_their_average_is_tested_over_seeds(self, published, parts, means, shift, word):
+        splits = [[*parts(n, [level - 0.1 + shift, level + shift, level + 0.1 + shift])]
+                  for n, level in ((1, 80.0), (2, 95.0), (3, 95.0))]  # fmt: skip
+        mean = self.averages(*splits)
+        verdict = judge(published, sort([r for s in splits for r in s] + mean, means))
+        assert verdict.word == word and verdict.ours == pytest.approx(90.0 + shift)
+        assert set(verdict.records) == {r.id for r in mean}
+
+    def test_an_average_in_which_one_split_was_trained_otherwise_does_not_count(self, published, parts, means):
+        splits = [[*parts(n, [90.0] * 3)] for n in (1, 2, 3)]
+        mean = self.averages(*splits)
+        for record in (r for r in splits[2] if r.kind == "training"):
+            record.options["recipe"] = {"epochs": 1}
+        verdict = judge(published, sort([r for s in splits for r in s] + mean, means))
+        assert verdict.word == "untested" and verdict.ours is None
+
+    @pytest.mark.parametrize(("printed", "word"), [("90.0", "reproduced"), ("91.0", "refuted")])
+    def test_given_weights_are_scored_on_all_splits(self, published, parts, means, printed, word):
+        splits = [[r for r in parts(n, [90.0], seed=None) if r.kind == "accuracy"] for n in (1, 2, 3)]
+        row = published.model_copy(update={"printed": printed})
+        assert judge(row, sort(self.averages(*splits), means)).word == word
+        assert judge(row, sort(splits[0], means)).word == "untested"
+
+    def test_another_part_of_the_data_says_nothing(self, published, parts, means):
+        verdict = judge(published, sort([*parts(1, [90.0], subset="full")], means))
+        assert verdict.word == "untested" and "only the record is missing" in verdict.reason
+        assert "average-splits" in verdict.reason
+
+    def test_a_number_of_one_split_is_judged_by_it(self, published, parts, means):
+        row = published.model_copy(update={"settings": {"subset": "sub", "split": 2}})
+        found = [*parts(1, [80.0] * 3), *parts(2, [90.0] * 3)]
+        verdict = judge(row, sort(found, means))
+        assert verdict.word == "reproduced" and verdict.ours == pytest.approx(90.0)
+        assert judge(row, sort([*parts(1, [90.0] * 3)], means)).word == "untested"
 
 
 class TestOneNetworkByTwoNames:

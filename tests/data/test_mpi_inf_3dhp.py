@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 import threedhp_files as files
 
+from posescale.commands.data import summary
 from posescale.data import catalog
 from posescale.data.mpi_inf_3dhp import recording
 from posescale.data.originals import verify_originals
@@ -59,6 +60,24 @@ def test_mat_and_npz_give_the_same_arrays(tmp_path, parts):
     assert [s.performance for s in test] == ["TS1", "TS5"]
     np.testing.assert_allclose(mat.poses[test[0].rows], parts[1]["TS1"]["data_3d"] / 1000, rtol=1e-6)
     np.testing.assert_allclose(mat.exact[test[0].rows], parts[1]["TS1"]["data_2d"], rtol=1e-6)
+
+
+def test_each_sequence_says_its_own_frame_rate(tmp_path, parts):
+    train, test = parts
+    train |= {"S3 Seq1": train["S1 Seq1"], "S1 Seq2": train["S1 Seq1"]}
+    files.write_npz(tmp_path / "npz", train, test)
+    data = prepared(tmp_path, tmp_path / "npz")
+    rates = {s.performance: s.fps for s in data.index.sequences}
+    assert rates == {"S1 Seq1": 25, "S1 Seq2": 50, "S2 Seq2": 25, "S3 Seq1": 50, "TS1": 0, "TS5": 0}
+    assert data.index.fps == 0 and [row["fps"] for row in summary(data)] == ["25, 50", None, None]
+
+
+def test_frame_rates_change_no_array(tmp_path, parts, monkeypatch):
+    files.write_npz(tmp_path / "npz", *parts)
+    rated = prepared(tmp_path, tmp_path / "npz", "a")
+    monkeypatch.setattr(recording, "FAST", ("S1 Seq1", "S2 Seq2"))
+    other = prepared(tmp_path, tmp_path / "npz", "b")
+    assert {s.fps for s in other.sequences("train")} == {50} and other.index.digest == rated.index.digest
 
 
 def test_settings_choose_files_annotation_cameras_and_validation(tmp_path, parts):

@@ -71,6 +71,27 @@ def test_a_newer_record_of_the_same_cell_counts_and_the_older_stays_listed(store
     assert f"superseded by {new.id}" in text and "1 timing made twice" in text
 
 
+def test_a_cell_that_was_blocked_gives_way_to_its_later_result(store, tmp_path):
+    """A blocked record names neither data digest nor protocol, so that nothing but the cell says what it was of."""
+
+    def cell(key):
+        return {"study": "campaign", "options": {"campaign": {"cell": key}}}
+
+    unknown = {"data_digest": None, "protocol": None, "selection": None}
+    blocked = [
+        failed(accuracy, name, 50, seed, status="blocked", reason="no raw files", **unknown, **cell(key))
+        for name, seed, key in (("posemamba_s", 0, "aaa"), ("posemamba_s", 1, "bbb"))
+    ]
+    done = accuracy("posemamba_s", 50, 0, **cell("aaa"), started="2026-02-01T00:00:00+00:00")
+    page = Page(build([store([done, *blocked])], tmp_path / "out", "t"))
+    kept = {r.id: r for r in records.read(tmp_path / "out" / "records.jsonl")}
+    assert set(kept) == {r.id for r in (done, *blocked)}
+    tables = [pd.read_csv(p) for p in (tmp_path / "out" / "tables").glob("accuracy-*.csv") if "model" in p.read_text()]
+    shown = {key for t in tables for keys in t["records"].dropna() for key in keys.split()}
+    assert shown == {done.id, blocked[1].id}  # the other cell is blocked still
+    assert f"superseded by {done.id}" in page.text
+
+
 def test_uncommitted_changes_are_a_warning(store, tmp_path):
     page = build([store([cost("posemamba_s", 9, fingerprint=FINGERPRINT | {"dirty": True})])], tmp_path / "out", "t")
     assert re.search(r'class="warning">Made with uncommitted changes: 1 of 1 record', page.read_text())

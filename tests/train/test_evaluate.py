@@ -1,6 +1,7 @@
 """Evaluation: every frame once, the protocol's rules, the controls' known errors, and honest failures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -193,3 +194,15 @@ def test_refusals(weights, data_dir, tmp_path):
     torch.save(create_model("posemamba_tiny", frames=3).state_dict(), tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="does not fit"):
         evaluate("toy", data_dir, 9, tmp_path / "other.pt")
+
+
+def test_frame_rates_change_no_value(data_dir, tmp_path):
+    """MPJVE is in mm per frame, whatever rates the sequences have."""
+    folder = shutil.copytree(data_dir, tmp_path / "d")
+    index = json.loads((folder / "index.json").read_text())
+    index["fps"] = 0.0
+    for number, sequence in enumerate(index["sequences"]):
+        sequence["fps"] = 25.0 * (1 + number % 2)
+    (folder / "index.json").write_text(json.dumps(index))
+    one, own = (evaluate("mean_pose", place, 9) for place in (data_dir, folder))
+    assert own.values == one.values and value(own, "mpjve") > 0

@@ -32,7 +32,13 @@ def joints_of(ends: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def clean_run(joints: np.ndarray, native_fps: float, name: str) -> np.ndarray:
-    """The longest run without joint flips; what is left out is logged."""
+    """The longest run (F', 17, 3) without joint flips of a trial at FPS; what is left out is logged.
+
+    Args:
+        joints: (F, 17, 3) metres.
+        native_fps: rate it was recorded at, which decides what acceleration is a flip.
+        name: of the trial, for the log.
+    """
     acceleration = np.sqrt((np.diff(joints, 2, axis=0) ** 2).sum(-1)).max(1) * FPS**2 if len(joints) > 2 else []
     bad = np.flatnonzero(np.asarray(acceleration) > GLITCH[native_fps]) + 1
     edges = np.concatenate([[-1], bad, [len(joints)]])

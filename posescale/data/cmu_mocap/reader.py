@@ -8,7 +8,7 @@ from posescale.data.cmu_mocap.extract import ARRAYS, INDEX, open_arrays, read_in
 from posescale.data.cmu_mocap.labels import action_of, native_fps, split_of
 from posescale.data.cmu_mocap.mapping import FPS, clean_run, joints_of
 from posescale.data.prepared import Clip
-from posescale.data.reading import Reading, Trial, ViewSettings, source_folder, views
+from posescale.data.reading import Reading, Trial, ViewSettings, no_folder, source_folder, views
 from posescale.errors import DataError
 
 ACKNOWLEDGEMENT = (
@@ -24,10 +24,8 @@ class Settings(ViewSettings):
 def missing(source: Path | None) -> str:
     """What is missing; empty when the extract or at least one .amc file is there."""
     folder = source_folder("cmu_mocap", source)
-    if folder is None:
-        return "no source folder: set POSESCALE_DATA, or give --source"
-    if not folder.is_dir():
-        return f"{folder} is not a folder"
+    if lacking := no_folder(folder):
+        return lacking
     if _is_extract(folder) or _motions(folder):
         return ""
     return f"{folder} holds neither {ARRAYS} and {INDEX} nor .amc files"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from posescale.data.h36m import clip_files, cpn, sh
 from posescale.data.prepared import Split
-from posescale.data.reading import Reading, source_folder
+from posescale.data.reading import Reading, no_folder, source_folder
 from posescale.errors import UnavailableError
 
 TRAIN, TEST = ("S1", "S5", "S6", "S7", "S8"), ("S9", "S11")
@@ -58,10 +58,8 @@ class Settings(BaseModel):
 def missing(source: Path | None) -> str:
     """What is missing; empty when the files of one family are there."""
     folder = source_folder("h36m", source)
-    if folder is None:
-        return "no source folder: set POSESCALE_DATA, or give --source"
-    if not folder.is_dir():
-        return f"{folder} is not a folder"
+    if wrong := no_folder(folder):
+        return wrong
     lacking = {"sh": _lacking_sh(folder), "cpn": cpn.lacking(folder)}
     if "" in lacking.values() or not cpn.lacking(folder, "gt"):
         return ""

@@ -12,6 +12,7 @@ from posescale.data.video.files import frames_on_disk, size_of
 from posescale.data.video.prepared import Frame, Video, VideoPart, person_dtype
 from posescale.data.video.skeletons import JHMDB, UNKNOWN
 from posescale.errors import DataError
+from posescale.metrics.jhmdb import tight_box
 
 SPLIT_OF: dict[str, Split] = {"1": "train", "2": "test"}
 
@@ -111,15 +112,13 @@ def _joints(path: Path) -> np.ndarray:
 
 
 def _box(mask: np.ndarray, joints: np.ndarray, where: str) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    if not mask.any():
         raise DataError(f"{where}: the mask is empty, so the person has no box and its score no scale")
-    low = np.array([columns[0], rows[0]], dtype=np.float64)
-    size = np.array([columns[-1], rows[-1]]) - low
-    middle = np.median(joints, axis=0)
+    box = np.array(tight_box(mask))
+    low, size, middle = box[:2], box[2:], np.median(joints, axis=0)
     if (np.abs(middle - (low + size / 2)) > np.maximum(size, 20)).any():
         raise DataError(f"{where}: the mask lies around {low + size / 2}, the joints around {middle}; of another clip?")
-    return np.concatenate([low, size])
+    return box
 
 
 def _frames(

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from posescale.data.jhmdb.original import read_clip, read_splits
 from posescale.data.prepared import Split
-from posescale.data.reading import source_folder
+from posescale.data.reading import no_folder, source_folder
 from posescale.data.video.posetrack18 import read_file
 from posescale.data.video.prepared import VideoPart
 from posescale.data.video.reading import VideoReading, VideoSettings
@@ -36,10 +36,8 @@ class Settings(VideoSettings):
 def missing(source: Path | None) -> str:
     """What is missing; empty when either kind of annotation is there."""
     folder = source_folder("jhmdb", source)
-    if folder is None:
-        return "no source folder: set POSESCALE_DATA, or give --source"
-    if not folder.is_dir():
-        return f"{folder} is not a folder"
+    if lacking := no_folder(folder):
+        return lacking
     if (folder / "joint_positions").is_dir() or any((folder / "annotations").glob("Sub?_*.json")):
         return ""
     return f"{folder} holds neither joint_positions/ nor annotations/Sub1_train.json"

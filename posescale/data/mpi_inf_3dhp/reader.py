@@ -12,13 +12,12 @@ from posescale.data.catalog import dataset_card
 from posescale.data.mpi_inf_3dhp import mat_files, npz_files
 from posescale.data.mpi_inf_3dhp.recording import CAMERAS, TEST_NAME, TRAIN_NAME, USUAL_CAMERAS, Recording, check
 from posescale.data.prepared import Clip, Split
-from posescale.data.reading import Reading, source_folder
+from posescale.data.reading import Reading, no_folder, source_folder
 from posescale.data.skeleton import MPI_INF_3DHP
 from posescale.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 ID = "mpi_inf_3dhp"
-FPS = 25.0  # of most sequences; S1 Seq2, S3 and S5 have 50, which no protocol uses
 METRES = 0.001
 Subject = Literal["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8"]
 Part = tuple[int, Iterable[Recording]]  # how many recordings, and one after another
@@ -55,10 +54,8 @@ class Settings(BaseModel):
 def missing(source: Path | None) -> str:
     """What is missing; empty when training or test files are there."""
     folder = source_folder(ID, source)
-    if folder is None:
-        return "no source folder: set POSESCALE_DATA, or give --source"
-    if not folder.is_dir():
-        return f"{folder} is not a folder"
+    if lacking := no_folder(folder):
+        return lacking
     if sources(folder):
         return ""
     return (
@@ -88,7 +85,7 @@ def read(source: Path | None, settings: Settings) -> Reading:
     recordings = (recording for _, part in parts.values() for recording in part)
     with_activity = settings.files != "npz" and bool(mat_files.test_files(folder))
     acknowledgement = " ".join(dataset_card(ID).acknowledgement.split())
-    return Reading(total, _clips(recordings, settings, with_activity), FPS, acknowledgement, skeleton=MPI_INF_3DHP)
+    return Reading(total, _clips(recordings, settings, with_activity), 0.0, acknowledgement, skeleton=MPI_INF_3DHP)
 
 
 def sources(folder: Path) -> list[Path]:
@@ -146,7 +143,7 @@ def _clips(recordings: Iterable[Recording], settings: Settings, with_activity: b
             split=_split_of(subject, settings), width=width, height=height,
             poses=(r.mm * METRES).astype(np.float32), exact=r.pixels.astype(np.float32),
             valid=np.ones(len(r.mm), bool) if r.valid is None else r.valid,
-            activity=activity if with_activity else None, performance=r.name,
+            activity=activity if with_activity else None, performance=r.name, fps=r.fps,
         )  # fmt: skip
 
 

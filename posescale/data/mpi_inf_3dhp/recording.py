@@ -27,6 +27,7 @@ FRAMES = {
     "S4 Seq1": 6171, "S4 Seq2": 6675, "S5 Seq1": 12820, "S5 Seq2": 12312, "S6 Seq1": 6188, "S6 Seq2": 6145,
     "S7 Seq1": 6239, "S7 Seq2": 6320, "S8 Seq1": 6468, "S8 Seq2": 6054,
 }  # fmt: skip
+FAST = ("S1 Seq2", "S3 Seq1", "S3 Seq2", "S5 Seq1", "S5 Seq2")  # 50 frames per second; other training sequences have 25
 # A projection cannot be computed without the lens, but pixels must follow x/z and y/z but for scale and offset.
 ASTRAY = 0.15  # of the image's width: median distance from there
 STRANGER = 0.05  # of the width: how much nearer another joint may be than the joint itself
@@ -58,6 +59,13 @@ class Recording:
     def size(self) -> tuple[int, int]:
         """Width and height of its image in pixels."""
         return OUTDOOR if self.name in ("TS5", "TS6") else SIDE
+
+    @property
+    def fps(self) -> float:
+        """Frames per second; 0 in the test set, whose files do not say."""
+        if TEST_NAME.fullmatch(self.name):
+            return 0.0
+        return 50.0 if self.name in FAST else 25.0
 
 
 def numbers(value: Any, shape: tuple[int | None, ...], where: str) -> np.ndarray:

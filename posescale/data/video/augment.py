@@ -62,7 +62,8 @@ def half_body(
 ) -> View:
     """A view of the upper or the lower body: the extent of its annotated joints about their mean, times 1.5.
 
-    The other half is taken where this one has fewer than three joints, and `view` itself where that has fewer too.
+    Joints are (K, 2) pixels with (K,) flags; `height` and `width` are the crop's (DCPose's half-body augmentation). The
+    other half is taken where this one has fewer than three joints, and `view` itself where that has fewer too.
     """
     is_upper = np.isin(np.arange(len(joints)), skeleton.upper)
     for half in (upper, not upper):

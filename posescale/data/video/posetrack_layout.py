@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from posescale.data.prepared import Split
+from posescale.data.reading import no_folder
 from posescale.data.video.posetrack18 import read_file, with_detections
 from posescale.data.video.prepared import VideoPart
 from posescale.data.video.reading import VideoReading, VideoSettings
@@ -62,10 +63,8 @@ class Layout:
 
 def missing_of(layout: Layout, folder: Path | None) -> str:
     """What keeps a dataset from being read; empty when at least one annotation file is there."""
-    if folder is None:
-        return "no source folder: set POSESCALE_DATA, or give --source"
-    if not folder.is_dir():
-        return f"{folder} is not a folder"
+    if lacking := no_folder(folder):
+        return lacking
     if layout.files(folder):
         return ""
     merged = f", nor {layout.annotations}/{layout.merged.format('SPLIT')}" if layout.merged else ""

@@ -139,7 +139,7 @@ class VideoData:
         return video, video.frames[int(number) - video.start]
 
     def rows(self, split: Split, table: Literal["people", "detections"] = "people") -> np.ndarray:
-        """Row numbers of `people` or `detections` that belong to a split, ascending."""
+        """`(rows,)` numbers of the rows of `people` or `detections` that belong to a split, ascending."""
         wanted = np.array([video.split == split for video in self.index.videos], dtype=bool)
         return np.flatnonzero(wanted[self.video_of_frame[getattr(self, table)["frame"]]])
 

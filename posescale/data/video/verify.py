@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from posescale.data.video.files import size_of
-from posescale.data.video.prepared import RENDERED, VideoData, VideoPart, check_part, digest_of, person_dtype
+from posescale.data.video.prepared import RENDERED, Video, VideoData, VideoPart, check_part, digest_of, person_dtype
 from posescale.errors import DataError
 
 
@@ -42,14 +42,14 @@ def _digest(data: VideoData, own: Path | None) -> str:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); prepare the dataset again") from error
 
 
-def _rows(table: np.ndarray, video) -> np.ndarray:
+def _rows(table: np.ndarray, video: Video) -> np.ndarray:
     first, last = np.searchsorted(table["frame"], [video.start, video.start + len(video.frames)])
     rows = table[first:last].copy()
     rows["frame"] -= video.start
     return rows
 
 
-def _check_images(data: VideoData, video) -> None:
+def _check_images(data: VideoData, video: Video) -> None:
     optional = data.index.settings.get("images") == "optional"
     absent = [frame.file for frame in video.frames if not (data.root / frame.file).is_file()]
     if absent and not optional:

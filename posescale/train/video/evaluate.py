@@ -15,8 +15,9 @@ from posescale.metrics.video_protocols import VideoProtocol, video_protocol
 from posescale.models import network_module
 from posescale.provenance import fingerprint
 from posescale.records import Record
-from posescale.train.results import check_device
-from posescale.train.trained import load_trained
+from posescale.train.results import check_device, check_positive
+from posescale.train.threads import torch_threads
+from posescale.train.trained import load_trained, noted, origin
 from posescale.train.video.predict import NotFinite, Predictions, predict, predict_by_control
 from posescale.train.video.tables import scores
 
@@ -69,36 +70,25 @@ def evaluate(
         DataError: the data cannot be read or the split is empty.
         UnavailableError: no such model or device.
     """
-    for option, number in {"frames": frames, "batch": batch, "threads": threads}.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{option} must be 1 or more, found {number}")
+    check_positive(frames=frames, batch=batch, threads=threads)
     if condition not in CONDITIONS:
         raise ConfigError(f"condition must be one of {', '.join(CONDITIONS)}, found {condition!r}")
-    data = VideoData(data_dir)
+    data, found = VideoData(data_dir), component(name)
     split, rules = split or data.index.reported, video_protocol(protocol or data.index.protocol)
-    subject = _Control if component(name).card.task == "control" else _Model
+    subject = _Control if found.card.task == "control" else _Model
     scored = subject(name, frames, weights, data, split, rules, condition, batch, device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with ops.ran() as backends:
-            results, status, reason = _score(scored, data, split, rules)
-    finally:
-        torch.set_num_threads(before)
-    meta, found = scored.meta, component(name)
+    with torch_threads(threads), ops.ran() as backends:
+        results, status, reason = _score(scored, data, split, rules)
     options = {
         "task": "video", "split": split, "condition": condition, "ties": results.pop("ties", {}),
-        "epoch": meta.get("epoch"), "trained_on": meta.get("data_digest"), "overrides": meta.get("overrides") or {},
-        "settings": data.index.settings,
+        **origin(scored.meta), "settings": data.index.settings,
     }  # fmt: skip
     return Record(
         kind="accuracy", component=found.card.id, variant=name, digest=found.digest, study=study,
-        label=meta.get("label", ""),
         dataset=data.index.dataset, protocol=rules.id, data_digest=data.index.digest, weights_digest=scored.digest,
         frames=scored.frames, resolution=scored.size, batch=batch, dtype="float32", mode="eager", device=device,
-        threads=threads, backends=dict(backends), seed=meta.get("seed") if seed is None else seed,
-        selection=selection or meta.get("selection"), status=status, reason=reason, options=options,
-        fingerprint=fingerprint(), **results,
+        threads=threads, backends=dict(backends), status=status, reason=reason, options=options,
+        fingerprint=fingerprint(), **noted(scored.meta, seed, selection), **results,
     )  # fmt: skip
 
 

@@ -98,21 +98,21 @@ class VideoTrack(Track):
         return self._clips("val") if self.data.videos("val") else None
 
     def training(self, batch: Batch) -> tuple[torch.Tensor, Any]:
-        """Clips, with maps and weights of their joints."""
+        """Clips `(B, T, 3, H, W)`, with maps `(B, K, H/4, W/4)` and weights of their joints."""
         height, width = (side // heatmaps.STRIDE for side in self.size)
         maps = heatmaps.targets(batch["joints"], batch["annotated"], height, width, self.crops.sigma)
         return batch["clip"], maps
 
     def validation(self, batch: Batch) -> tuple[torch.Tensor, Any]:
-        """Clips, and all that is known of their people."""
+        """Clips `(B, T, 3, H, W)`, and all that is known of their people."""
         return batch["clip"], batch
 
     def loss(self, pred: torch.Tensor, target: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Mean squared error of the heat maps."""
+        """Mean squared error of the heat maps, a scalar; see `heatmaps.loss`."""
         return heatmaps.loss(pred, *target)
 
     def judge(self, pred: torch.Tensor, target: Batch) -> torch.Tensor:
-        """100 for each annotated joint found within the protocol's distance, 0 for the others."""
+        """`(annotated joints,)` percent: 100 where found within the protocol's distance, else 0."""
         joints, _ = heatmaps.decode(pred.float())
         hits = distances(joints, target) <= allowed(self.protocol, self.data.skeleton, target)[:, None]
         return 100.0 * hits[target["image_annotated"] > 0].double()
