@@ -134,10 +134,8 @@ class SS2D(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Mix the T * J tokens of each clip."""
         h, z = self.in_proj(x).chunk(2, dim=-1)
-        inplace = not torch.is_grad_enabled()
-        h = F.silu(self.conv2d(h.permute(0, 3, 1, 2)), inplace).permute(0, 2, 3, 1)
-        y, z = self.out_norm(self.scan_tokens(h)), F.silu(z, inplace)
-        return self.out_proj(y.mul_(z) if inplace else y * z)
+        h = F.silu(self.conv2d(h.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        return self.out_proj(self.out_norm(self.scan_tokens(h)) * F.silu(z))
 
     def scan_tokens(self, h: torch.Tensor) -> torch.Tensor:
         """The selective scan along the four orders, `(B, T, J, D)` to `(B, T, J, D)`.
@@ -168,14 +166,8 @@ class SS2D(nn.Module):
         """
         if not self.limbs:
             return h.unsqueeze(0)
-        joints = joint_index(self.limbs, like=h)
-        if torch.is_grad_enabled():
-            limb = h.index_select(2, joints)
-            return torch.stack([h + (limb.detach() if self.gradient == "official" else limb), h])
-        u = h.new_empty(2, *h.shape)  # the same numbers with fewer copies, which autograd could not follow
-        torch.index_select(h, 2, joints, out=u[0]).add_(h)
-        u[1] = h
-        return u
+        limb = h.index_select(2, joint_index(self.limbs, like=h))
+        return torch.stack([h + (limb.detach() if self.gradient == "official" else limb), h])
 
     def project(self, h: torch.Tensor) -> torch.Tensor:
         """`(B, T, J, D)` to `(B, T, J, K, R + 2 N)` = dt, B, C of each direction.
