@@ -17,7 +17,13 @@
 #define ROWS 6
 #endif
 #define TILE 48
+#define AHEAD 3 /* rows of the next tile asked for with each product of this one */
 #define SIMD _Pragma("omp simd")
+#ifdef __GNUC__
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) ((void)(p))
+#endif
 
 /* y = after(residual + gelu(weight (before(x) silu(gate)) + bias)); every part but the product may be absent. */
 
@@ -43,15 +49,32 @@ typedef struct {
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Layer norm of one row. */
-static void normalise(const Norm *norm, int64_t count, const real *x, real *y) {
-    real sum = 0, square = 0;
-    _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < count; i++) sum += x[i];
-    const real mean = sum / (real)count;
-    _Pragma("omp simd reduction(+ : square)") for (int64_t i = 0; i < count; i++)
-        square += (x[i] - mean) * (x[i] - mean);
-    const real scale = (real)(1 / sqrt((double)(square / (real)count) + norm->eps));
-    SIMD for (int64_t i = 0; i < count; i++) y[i] = (x[i] - mean) * scale * norm->weight[i] + norm->bias[i];
+/* Ask for a row that will be read soon. */
+static void prefetch(Rows v, int64_t row, int64_t count) {
+    for (int64_t i = 0; v.data && i < count; i += LANES) PREFETCH(v.data + row * v.row + i);
+}
+
+/* Layer norm of at most TILE rows. Step by step for all of them, since one row is a chain too long to overlap others. */
+static void normalise(const Norm *norm, int64_t rows, int64_t count, Rows x, Rows y) {
+    real mean[TILE], scale[TILE];
+    for (int64_t r = 0; r < rows; r++) {
+        const real *from = x.data + r * x.row;
+        real sum = 0;
+        _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < count; i++) sum += from[i];
+        mean[r] = sum / (real)count;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        const real *from = x.data + r * x.row, m = mean[r];
+        real sum = 0;
+        _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < count; i++) sum += (from[i] - m) * (from[i] - m);
+        scale[r] = sum / (real)count;
+    }
+    SIMD for (int64_t r = 0; r < rows; r++) scale[r] = (real)(1 / sqrt((double)scale[r] + norm->eps));
+    for (int64_t r = 0; r < rows; r++) {
+        const real *from = x.data + r * x.row, m = mean[r], s = scale[r];
+        real *to = y.data + r * y.row;
+        SIMD for (int64_t i = 0; i < count; i++) to[i] = (from[i] - m) * s * norm->weight[i] + norm->bias[i];
+    }
 }
 
 /* LANES rows of the weights from n on, transposed to (in, LANES), and of the bias; zero beyond the last column. */
@@ -95,15 +118,16 @@ static void finish(const Dense *d, int64_t row, int64_t rows, int64_t n, real *r
     }
 }
 
-static void dense_tile(const Dense *d, int64_t first, const real *weight, const real *bias, real *restrict tile) {
-    const int64_t rows = least(TILE, d->rows - first), in = d->in;
-    for (int64_t r = 0; r < rows; r++) {
-        const real *x = d->x.data + (first + r) * d->x.row;
-        if (d->before.weight)
-            normalise(&d->before, in, x, tile + r * in);
-        else
-            memcpy(tile + r * in, x, (size_t)in * sizeof(real));
-    }
+/* The rows of v from `first` on. */
+static Rows skip(Rows v, int64_t first) { return (Rows){v.data + first * v.row, v.row}; }
+
+static void dense_tile(const Dense *d, int64_t first, const real *weight, const real *bias, real *tile) {
+    const int64_t rows = least(TILE, d->rows - first), in = d->in, end = least(first + 2 * TILE, d->rows);
+    const Rows x = skip(d->x, first), y = skip(d->y, first), gated = {tile, in};
+    int64_t next = first + TILE;
+    if (d->before.weight) normalise(&d->before, rows, in, x, gated);
+    for (int64_t r = 0; !d->before.weight && r < rows; r++)
+        memcpy(tile + r * in, x.data + r * x.row, (size_t)in * sizeof(real));
     for (int64_t r = 0; d->gate.data && r < rows; r++) {
         const real *gate = d->gate.data + (first + r) * d->gate.row;
         SIMD for (int64_t i = 0; i < in; i++) tile[r * in + i] *= silu(gate[i]);
@@ -111,13 +135,13 @@ static void dense_tile(const Dense *d, int64_t first, const real *weight, const 
     for (int64_t n = 0; n < d->out; n += LANES)
         for (int64_t r = 0; r < rows; r += ROWS) {
             real sums[ROWS * LANES];
+            for (int64_t stop = least(next + AHEAD, end); next < stop; next++) {
+                prefetch(d->x, next, in), prefetch(d->gate, next, in), prefetch(d->residual, next, d->out);
+            }
             multiply(in, tile + r * in, weight + n * in, bias + n, sums);
             finish(d, first + r, least(ROWS, rows - r), n, sums);
         }
-    for (int64_t r = 0; d->after.weight && r < rows; r++) {
-        real *y = d->y.data + (first + r) * d->y.row;
-        normalise(&d->after, d->out, y, y);
-    }
+    if (d->after.weight) normalise(&d->after, rows, d->out, y, y);
 }
 
 enum { DONE, NO_MEMORY };
@@ -174,6 +198,7 @@ static void frame(const Conv *s, int64_t b, int64_t t, const real *zeros) {
             const int inside = at >= 0 && at < s->frames && joint >= 0 && joint < J;
             x[q] = inside ? s->x.data + (first + at * J + joint) * s->x.row : zeros;
         }
+        if (t + 2 < s->frames) prefetch(s->x, here + 2 * J + j, D); /* read first by the next frame */
         convolve(D, x, s->weight, s->bias, y + j * D);
     }
     for (int64_t j = 0; s->limb && j < J; j++)
