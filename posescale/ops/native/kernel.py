@@ -11,7 +11,7 @@ from posescale.ops.native.build import library
 LANES = STEPS = 16  # channels per block and steps per saved state, as in scan.c
 FORWARD_WIDTHS, BACKWARD_WIDTHS = (8, 4, 2, 1), (4, 2, 1)  # blocks per task, at most scan.c's MAX_WIDTH
 _SHARED = 0.5  # what the blocks of a task share, in units of the work on one block
-_BACKWARD_TASKS, _BATCH_GROUPS = 4, 16
+_BACKWARD_TASKS, _BATCH_GROUPS = 2, 16
 
 
 class _View(ctypes.Structure):
@@ -94,7 +94,7 @@ def backward(
     partial = saved.new_empty(_tasks(1, d, scan.width), b, length, r + 2 * n)
     views = [_view(axes) for axes in (dy, dx, ddelta, dlow, dB, dC)]
     _run("posescale_scan_backward", saved.dtype, scan, _Gradients(*views, *map(_pointer, sums), _pointer(partial)))
-    return tuple(None if s is None else s.sum(0) for s in sums)
+    return tuple(None if s is None else s.sum(0) if slices > 1 else s[0] for s in sums)
 
 
 def _sizes(problem: Problem) -> tuple[int, int, int, int, int, int]:
@@ -118,7 +118,7 @@ def _forward_width(batch: int, channels: int) -> int:
 
 
 def _backward_width(batch: int, channels: int) -> int:
-    """The widest with enough tasks for some threads; it fixes the order of sums, so it must not follow their number."""
+    """The widest with tasks for two threads; it fixes the order of sums, so it must not follow their number."""
     return next(w for w in BACKWARD_WIDTHS if w == 1 or _tasks(batch, channels, w) >= _BACKWARD_TASKS)
 
 
