@@ -101,7 +101,7 @@ def test_nan_stays_nan():
 @pytest.mark.parametrize("with_limbs", [True, False])
 def test_convolution(dtype, shape, with_limbs):
     d = shape[3]
-    wide, weight, bias = _randn(*shape[:3], 2 * d), _randn(d, 1, 3, 3, seed=1), _randn(d, seed=2)
+    wide, weight, bias = _randn(*shape[:3], 2 * d), _randn(d, 1, 3, 3, seed=1) / 3, _randn(d, seed=2)
     x = wide[..., :d]
     limbs = torch.randint(shape[2], (shape[2],), generator=torch.Generator().manual_seed(3)) if with_limbs else None
     truth = F.silu(F.conv2d(x.movedim(3, 1), weight, bias, padding=1, groups=d)).movedim(1, 3)

@@ -1,4 +1,4 @@
-"""Compile the C files beside this one once per machine with the system's C compiler; the user's cache keeps the libraries.
+"""Compile the C files beside this one once per machine with the system's C compiler; the user's cache keeps them.
 
 A library has no dependency on torch's binary interface, only on the C library and OpenMP (torch's own copy when torch
 brings one of the same name). A cached file is loaded only if its digest equals the one written beside it after it was

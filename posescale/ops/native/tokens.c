@@ -2,22 +2,26 @@
    next to them, and the depth-wise convolution over frames and joints. Forward only. Plain C99 as scan.c.
 
    A dense layer takes TILE rows at a time: they are normalised and gated into a tile that stays in cache, multiplied by
-   LANES output columns after the other, and finished while still in cache. Sums run over the inputs in
-   their order and no sum is split, so results do not depend on the threads. */
+   the weights, ROWS rows and LANES output columns at once, and finished while still in cache. Sums run over the inputs
+   in their order and no sum is split, so results do not depend on the threads. */
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "elementary.h"
 
-#define LANES 16
-#ifdef __AVX512F__
-#define ROWS 12 /* so many sums of LANES columns stay in vector registers */
+#if defined(__AVX512F__)
+#define VECTOR 64 /* bytes of a vector register */
+#elif defined(__AVX__)
+#define VECTOR 32
 #else
-#define ROWS 6
+#define VECTOR 16
 #endif
+#define LANES ((int)(VECTOR / sizeof(real))) /* columns whose sums are one vector */
+#define ROWS 12                              /* of so many rows those sums stay in registers */
 #define TILE 48
-#define AHEAD 3 /* rows of the next tile asked for with each product of this one */
+#define AHEAD 3                         /* rows of the next tile asked for with each product of this one */
+#define LINE ((int)(64 / sizeof(real))) /* numbers of a cache line */
 #define SIMD _Pragma("omp simd")
 #ifdef __GNUC__
 #define PREFETCH(p) __builtin_prefetch(p)
@@ -51,7 +55,7 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Ask for a row that will be read soon. */
 static void prefetch(Rows v, int64_t row, int64_t count) {
-    for (int64_t i = 0; v.data && i < count; i += LANES) PREFETCH(v.data + row * v.row + i);
+    for (int64_t i = 0; v.data && i < count; i += LINE) PREFETCH(v.data + row * v.row + i);
 }
 
 /* Layer norm of at most TILE rows. Step by step for all of them, since one row is a chain too long to overlap others. */
@@ -93,8 +97,8 @@ static void multiply(int64_t in, const real *restrict x, const real *restrict we
     real s[ROWS][LANES];
     for (int r = 0; r < ROWS; r++) SIMD for (int i = 0; i < LANES; i++) s[r][i] = bias[i];
     for (int64_t k = 0; k < in; k++)
-        SIMD for (int i = 0; i < LANES; i++)
-            _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++) s[r][i] += x[r * in + k] * weight[k * LANES + i];
+        _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++)
+            SIMD for (int i = 0; i < LANES; i++) s[r][i] += x[r * in + k] * weight[k * LANES + i];
     memcpy(sums, s, sizeof s);
 }
 
