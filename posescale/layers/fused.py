@@ -35,16 +35,21 @@ def possible(model: nn.Module, x: Tensor, *own: type[nn.Module]) -> bool:
     transformed = torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
     if watched or transformed or torch.is_autocast_enabled("cpu") or nn.modules.module._has_any_global_hook():
         return False
-    return all(_plain(module, x, (*_KNOWN, *own)) for module in model.modules()) and tokens.unavailable() is None
+    return all(_readable(module, x, (*_KNOWN, *own)) for module in model.modules()) and tokens.unavailable() is None
 
 
-def _plain(module: nn.Module, x: Tensor, known: tuple[type[nn.Module], ...]) -> bool:
+def _readable(module: nn.Module, x: Tensor, known: tuple[type[nn.Module], ...]) -> bool:
     if type(module) not in known or module.training or module._forward_hooks or module._forward_pre_hooks:
         return False
     if type(module) is SS2D and resolve("multi_scan", module.backend, x.device) != "native":
         return False
-    weights = (p for p in module._parameters.values() if p is not None)
-    return all(type(p) is nn.Parameter and p.dtype == x.dtype and p.device == x.device for p in weights)
+    return all(_lies_dense(p, x) for p in module._parameters.values() if p is not None)
+
+
+def _lies_dense(weight: Tensor, x: Tensor) -> bool:
+    """Whether C can read a weight where it lies, beside x."""
+    plain = type(weight) is nn.Parameter and weight.is_contiguous()
+    return plain and weight.dtype == x.dtype and weight.device == x.device
 
 
 class Buffers(NamedTuple):

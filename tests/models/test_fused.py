@@ -133,6 +133,9 @@ CHANGES = {
     "a parametrised weight": lambda model: parametrizations.weight_norm(model.STEblocks[0].mlp.fc1),
     "another type": lambda model: model.bfloat16(),
     "one weight of another type": lambda model: model.STEblocks[0].norm.double(),
+    "a weight of another layout": lambda model: setattr(
+        model.STEblocks[0].norm, "weight", nn.Parameter(torch.ones(64)[::2])
+    ),
     "another scan": lambda model: setattr(model.STEblocks[0].op, "backend", "torch"),
 }
 
