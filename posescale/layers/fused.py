@@ -1,4 +1,4 @@
-"""The blocks of `norm, SS2D, norm, Mlp` without gradients on a CPU: a few native calls each, in place, no copies.
+"""The blocks of `norm, SS2D, norm, Mlp` without gradients on a CPU: a few native calls each, in place.
 
 What a block computes stands in `ss2d.py` and `mlp.py`. Here each matrix product takes along the norm, gate, activation
 and residual next to it, and all blocks of a pass share their buffers: fresh memory costs more than what is done to it.
