@@ -180,7 +180,7 @@ def _work(name, shape, mode):
 def test_scan(benchmark, lines, name, mode, threads):
     shape = SHAPES[name]
     works = {rival: _work(rival, shape, mode) for rival in _rivals(shape, mode)}
-    samples = take_turns(works, threads, budget=3)
+    samples = take_turns(works, threads, budget=6, least=8)
     peaks = {rival: peak_mib(work) for rival, work in works.items()}
     took = milliseconds(samples["native"]) / 1e3
     share = floor_seconds(shape.states, mode) / threads / took
@@ -204,7 +204,7 @@ def test_two_threads(benchmark, lines, shape, mode):
 
     before = torch.get_num_threads()
     try:
-        samples = take_turns({"two threads": lambda: on(2), "one thread": lambda: on(1)}, 2, budget=3, least=10)
+        samples = take_turns({"two threads": lambda: on(2), "one thread": lambda: on(1)}, 2, budget=4, least=20)
         lines.append(f"{shape}, {mode}: {note(benchmark, samples, 'two threads')}")
         benchmark.pedantic(work, rounds=3)
     finally:

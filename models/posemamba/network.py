@@ -3,14 +3,14 @@
 B batch, T frames, J joints, C width. Names, shapes and order of the state_dict are the official ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import nn
 
 from posescale.errors import ConfigError
-from posescale.layers import DropPath, Mlp
+from posescale.layers import DropPath, Mlp, fused
 from posescale.layers.inputs import keypoints
 from posescale.layers.ss2d import SS2D, Gradient, Scan
 
@@ -123,9 +123,26 @@ class PoseMamba(nn.Module):
         """
         x = keypoints(x, self.channels, self.joints, self.frames, "PoseMamba")
         x = self.Spatial_patch_to_embedding(x) + self.Spatial_pos_embed
+        run = _fused(self, x) if fused.possible(self, x, PoseMamba, Block) else _plain
         for i, (spatial, temporal) in enumerate(zip(self.STEblocks, self.TTEblocks, strict=True)):
-            x = self.Spatial_norm(spatial(x))
+            x = run(spatial, self.Spatial_norm, x)
             if i == 0:
                 x = x + self.Temporal_pos_embed[:, : x.shape[1], None]  # (1, T, 1, C)
-            x = self.Temporal_norm(temporal(x))
+            x = run(temporal, self.Temporal_norm, x)
         return self.head(x)
+
+
+def _plain(block: Block, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+    return norm(block(x))
+
+
+def _fused(model: PoseMamba, x: torch.Tensor) -> Callable[[Block, nn.LayerNorm, torch.Tensor], torch.Tensor]:
+    """As `_plain`, in place of x, for a pass without gradients on a CPU."""
+    first = model.STEblocks[0]
+    buffers = fused.buffers(x, first.op, first.mlp)
+
+    def run(block: Block, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+        fused.block(x, block.norm, block.op, block.norm2, block.mlp, norm, buffers)
+        return x
+
+    return run

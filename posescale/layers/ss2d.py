@@ -15,6 +15,7 @@ from torch import nn
 
 from posescale.errors import ConfigError
 from posescale.ops import multi_scan
+from posescale.ops.checks import checked_permutations
 
 Scan = Literal["v2_plus_poselimbs", "v2", "fs_ft", "fs_bt", "bs_ft", "bs_bt"]
 Gradient = Literal["exact", "official"]
@@ -66,11 +67,32 @@ def _kept(table: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         tracing = torch.compiler.is_compiling() or type(like) is not torch.Tensor
         return (table if tracing else kept)(*arguments, like.device)
 
+    lookup.cache_clear = kept.cache_clear
     return lookup
 
 
-scan_orders = _kept(_scan_orders)
+_kept_orders = _kept(_scan_orders)
 joint_index = _kept(_joint_index)
+
+
+@torch.library.custom_op("posescale::scan_orders", mutates_args=())
+def _compiled_orders(scan: str, frames: int, joints: int, like: torch.Tensor) -> torch.Tensor:
+    """A copy of the kept table, made and checked once: an operator may not hand out the same tensor twice."""
+    with torch.inference_mode(False):  # whose tensors could not be remembered as checked
+        return checked_permutations(_kept_orders(scan, frames, joints, like=like).clone())
+
+
+@_compiled_orders.register_fake
+def _(scan: str, frames: int, joints: int, like: torch.Tensor) -> torch.Tensor:
+    return like.new_empty(len(_DIRECTIONS[scan]), frames * joints, dtype=torch.int64)
+
+
+def scan_orders(scan: Scan, frames: int, joints: int, like: torch.Tensor) -> torch.Tensor:
+    """`(K, T * J)`: the token `t * J + j` that each direction visits at each position, on the device of `like`.
+
+    One table is kept; a compiled model calls an operator for it, rather than building it with every block anew.
+    """
+    return (_compiled_orders if torch.compiler.is_compiling() else _kept_orders)(scan, frames, joints, like=like)
 
 
 class SS2D(nn.Module):
@@ -134,10 +156,8 @@ class SS2D(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Mix the T * J tokens of each clip."""
         h, z = self.in_proj(x).chunk(2, dim=-1)
-        inplace = not torch.is_grad_enabled()
-        h = F.silu(self.conv2d(h.permute(0, 3, 1, 2)), inplace).permute(0, 2, 3, 1)
-        y, z = self.out_norm(self.scan_tokens(h)), F.silu(z, inplace)
-        return self.out_proj(y.mul_(z) if inplace else y * z)
+        h = F.silu(self.conv2d(h.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        return self.out_proj(self.out_norm(self.scan_tokens(h)) * F.silu(z))
 
     def scan_tokens(self, h: torch.Tensor) -> torch.Tensor:
         """The selective scan along the four orders, `(B, T, J, D)` to `(B, T, J, D)`.
@@ -168,14 +188,8 @@ class SS2D(nn.Module):
         """
         if not self.limbs:
             return h.unsqueeze(0)
-        joints = joint_index(self.limbs, like=h)
-        if torch.is_grad_enabled():
-            limb = h.index_select(2, joints)
-            return torch.stack([h + (limb.detach() if self.gradient == "official" else limb), h])
-        u = h.new_empty(2, *h.shape)  # the same numbers with fewer copies, which autograd could not follow
-        torch.index_select(h, 2, joints, out=u[0]).add_(h)
-        u[1] = h
-        return u
+        limb = h.index_select(2, joint_index(self.limbs, like=h))
+        return torch.stack([h + (limb.detach() if self.gradient == "official" else limb), h])
 
     def project(self, h: torch.Tensor) -> torch.Tensor:
         """`(B, T, J, D)` to `(B, T, J, K, R + 2 N)` = dt, B, C of each direction.

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from posescale.cards import component
 from posescale.checkpoints import load_checkpoint, save_weights
 from posescale.errors import CheckpointError, ConfigError, ShapeError
+from posescale.layers import ss2d
 from posescale.layers.ss2d import SCANS, SS2D, scan_orders
 from posescale.measure.closed_form import closed_form
 from posescale.models import create_model
@@ -188,6 +189,21 @@ def test_order_tables_are_kept_once_and_outside_the_state_dict():
     model(x).sum().backward()  # tables first made in inference mode serve training
     assert not list(model.buffers())
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_a_compiled_model_builds_and_checks_its_orders_once(monkeypatch, mode):
+    built, checked, order, scatter = [], [], ss2d._order, torch.Tensor.scatter_
+    monkeypatch.setattr(ss2d, "_order", lambda *inputs: (built.append(1), order(*inputs))[1])
+    monkeypatch.setattr(torch.Tensor, "scatter_", lambda *inputs: (checked.append(1), scatter(*inputs))[1])
+    ss2d._kept_orders.cache_clear()
+    torch._dynamo.reset()
+    model, x = create_model("posemamba_tiny", frames=9, depth=2).eval(), torch.rand(1, 5, 17, 2)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with mode():
+        outputs = [compiled(x).detach() for _ in range(3)]
+        assert len(built) == 4 and not checked  # four directions, one table for all blocks and calls
+        torch.testing.assert_close(outputs[2], model(x).detach(), rtol=0, atol=2e-6)
 
 
 def test_traced_tables_are_not_kept():

@@ -1,4 +1,4 @@
-"""The CPU back end: one C99 file, compiled at first use (build.py), called through ctypes (kernel.py).
+"""The CPU back end: C99 compiled at first use (build.py), called through ctypes; here the scan (kernel.py).
 
 Forward and backward never make a permuted or transposed copy and keep one state per 16 steps for the backward pass.
 Results do not depend on the number of threads, which is torch's.

@@ -1,6 +1,6 @@
-"""Compile scan.c and deform.c once per machine with the system's C compiler; keep the libraries in the user's cache.
+"""Compile the C files beside this one once per machine with the system's C compiler; the user's cache keeps them.
 
-The library has no dependency on torch's binary interface, only on the C library and OpenMP (torch's own copy when torch
+A library has no dependency on torch's binary interface, only on the C library and OpenMP (torch's own copy when torch
 brings one of the same name). A cached file is loaded only if its digest equals the one written beside it after it was
 complete, so a torn file is rebuilt, never loaded; files appear by rename, so several processes may build at once.
 """

@@ -9,8 +9,9 @@ from torch import Tensor
 from posescale.ops.native.build import library
 
 LANES = STEPS = 16  # channels per block and steps per saved state, as in scan.c
-MAX_WIDTH = 4  # blocks per task
-_BACKWARD_TASKS, _BATCH_GROUPS = 4, 16
+FORWARD_WIDTHS, BACKWARD_WIDTHS = (8, 4, 2, 1), (4, 2, 1)  # blocks per task, at most scan.c's MAX_WIDTH
+_SHARED = 0.5  # what the blocks of a task share, in units of the work on one block
+_BACKWARD_TASKS, _BATCH_GROUPS = 2, 16
 
 
 class _View(ctypes.Structure):
@@ -75,7 +76,7 @@ def forward(problem: Problem, y: Axes, keep: bool) -> Tensor:
     b, k, length, d, n, _ = _sizes(problem)
     saved = y.tensor.new_empty(states_shape(b, k, length, d, n) if keep else 0)
     if b * k * length * d:
-        _run("posescale_scan_forward", saved.dtype, _describe(problem, y, saved, 2 * torch.get_num_threads()))
+        _run("posescale_scan_forward", saved.dtype, _describe(problem, y, saved, _forward_width(b, d)))
     return saved
 
 
@@ -89,12 +90,11 @@ def backward(
         return tuple(None if p is None else torch.zeros_like(p) for p in parameters)
     slices = min(b, _BATCH_GROUPS)
     sums = [None if p is None else p.new_empty(slices, *p.shape) for p in parameters]
-    scan = _describe(problem, dy, saved, _BACKWARD_TASKS)
-    tasks = -(-d // (scan.width * LANES))
-    partial = saved.new_empty(tasks, b, length, r + 2 * n)
+    scan = _describe(problem, dy, saved, _backward_width(b, d))
+    partial = saved.new_empty(_tasks(1, d, scan.width), b, length, r + 2 * n)
     views = [_view(axes) for axes in (dy, dx, ddelta, dlow, dB, dC)]
     _run("posescale_scan_backward", saved.dtype, scan, _Gradients(*views, *map(_pointer, sums), _pointer(partial)))
-    return tuple(None if s is None else s.sum(0) for s in sums)
+    return tuple(None if s is None else s.sum(0) if slices > 1 else s[0] for s in sums)
 
 
 def _sizes(problem: Problem) -> tuple[int, int, int, int, int, int]:
@@ -104,12 +104,26 @@ def _sizes(problem: Problem) -> tuple[int, int, int, int, int, int]:
     return x.tensor.shape[x.b], k, x.tensor.shape[x.l], d, n, problem.W.shape[2] if problem.W is not None else 0
 
 
-def _describe(problem: Problem, y: Axes, saved: Tensor, tasks: int) -> _Scan:
+def _tasks(batch: int, channels: int, width: int) -> int:
+    return batch * -(-channels // (width * LANES))
+
+
+def _forward_width(batch: int, channels: int) -> int:
+    """Of the tasks that keep the busiest thread shortest: wide ones share work, narrow ones divide better."""
+
+    def longest(width: int) -> float:
+        return -(-_tasks(batch, channels, width) // torch.get_num_threads()) * (width + _SHARED)
+
+    return min(FORWARD_WIDTHS, key=longest)
+
+
+def _backward_width(batch: int, channels: int) -> int:
+    """The widest with tasks for two threads; it fixes the order of sums, so it must not follow their number."""
+    return next(w for w in BACKWARD_WIDTHS if w == 1 or _tasks(batch, channels, w) >= _BACKWARD_TASKS)
+
+
+def _describe(problem: Problem, y: Axes, saved: Tensor, width: int) -> _Scan:
     b, k, length, d, n, r = _sizes(problem)
-    blocks = -(-d // LANES)
-    # Wide tasks read longer rows and share work; but there must be some for every thread. In the backward pass the
-    # split fixes the order of sums, so there it must not follow the thread count; in the forward pass it sums nothing.
-    width = next((w for w in (MAX_WIDTH, MAX_WIDTH // 2) if b * -(-blocks // w) >= tasks), 1)
     order = None if problem.order is None else problem.order.to(torch.int32).contiguous()
     parameters = [None if p is None else p.contiguous() for p in (problem.A, problem.D, problem.W, problem.bias)]
     source = (ctypes.c_int64 * k)(*problem.source)

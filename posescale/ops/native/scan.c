@@ -24,7 +24,7 @@
 #define STEPS 16
 #define GROUP 4
 #define PAIR 2
-#define MAX_WIDTH 4
+#define MAX_WIDTH 8
 #define FOR_LANES _Pragma("omp simd") for (int i = 0; i < LANES; i++)
 #ifdef __GNUC__
 #define PREFETCH(p) __builtin_prefetch(p)
