@@ -57,7 +57,6 @@ def latency(
 
 
 def _progress() -> AbstractContextManager[Callable[[float, str], None]]:
-
     from rich.console import Console
     from rich.progress import Progress
 

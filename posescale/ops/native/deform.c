@@ -26,12 +26,6 @@
 #define FOR_PIXELS _Pragma("omp simd") for (int i = 0; i < PIXELS; i++)
 #define FOR_OUTPUTS _Pragma("GCC unroll 4") for (int m = 0; m < count; m++)
 
-#ifdef __GNUC__
-#define SPECIALISED static inline __attribute__((always_inline)) /* constant arguments make each call its own loop */
-#else
-#define SPECIALISED static inline
-#endif
-
 typedef struct {
     int64_t images, height, width, pitch;          /* N, H, W; channels padded with zeros to a multiple of LANES */
     int64_t groups, inputs, outputs;               /* channels and outputs of one group */

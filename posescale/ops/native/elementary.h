@@ -1,4 +1,5 @@
-/* 2^x, softplus and its slope, SiLU and GELU: branch-free, so that a loop over lanes becomes vector instructions.
+/* 2^x, softplus and its slope, SiLU and GELU: branch-free, so that a loop over lanes becomes vector instructions; and
+   the compiler's hints that all kernels share.
 
    NaN stays NaN. `real` is float, or double with POSESCALE_DOUBLE, where the C library is exact enough and fast does
    not matter. */
@@ -8,6 +9,14 @@
 
 #include <math.h>
 #include <stdint.h>
+
+#ifdef __GNUC__
+#define PREFETCH(p) __builtin_prefetch(p)
+#define SPECIALISED static inline __attribute__((always_inline)) /* constant arguments make each call its own loop */
+#else
+#define PREFETCH(p) ((void)(p))
+#define SPECIALISED static inline
+#endif
 
 #define LOG2E 1.4426950408889634
 #define LN2 0.6931471805599453

@@ -26,19 +26,8 @@
 #define PAIR 2
 #define MAX_WIDTH 8
 #define FOR_LANES _Pragma("omp simd") for (int i = 0; i < LANES; i++)
-#ifdef __GNUC__
-#define PREFETCH(p) __builtin_prefetch(p)
-#else
-#define PREFETCH(p) ((void)(p))
-#endif
 #define FOR_GROUP _Pragma("GCC unroll 4") for (int m = 0; m < group; m++)
 #define FOR_PAIR _Pragma("GCC unroll 2") for (int p = 0; p < pair; p++)
-
-#ifdef __GNUC__
-#define SPECIALISED static inline __attribute__((always_inline)) /* constant arguments make each call its own loop */
-#else
-#define SPECIALISED static inline
-#endif
 
 /* A tensor addressed by batch entry, direction (or source), token and channel (or state, or rank). */
 typedef struct {

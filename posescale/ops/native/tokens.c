@@ -23,11 +23,6 @@
 #define AHEAD 3                         /* rows of the next tile asked for with each product of this one */
 #define LINE ((int)(64 / sizeof(real))) /* numbers of a cache line */
 #define SIMD _Pragma("omp simd")
-#ifdef __GNUC__
-#define PREFETCH(p) __builtin_prefetch(p)
-#else
-#define PREFETCH(p) ((void)(p))
-#endif
 
 /* y = after(residual + gelu(weight (before(x) silu(gate)) + bias)); every part but the product may be absent. */
 
