@@ -73,7 +73,9 @@ def buffers(x: Tensor, mixer: SS2D, mlp: Mlp) -> Buffers:
     )
 
 
-def block(x: Tensor, norm: nn.LayerNorm, mixer: SS2D, norm2: nn.LayerNorm, mlp: Mlp, after: nn.LayerNorm, to: Buffers):
+def block(
+    x: Tensor, norm: nn.LayerNorm, mixer: SS2D, norm2: nn.LayerNorm, mlp: Mlp, after: nn.LayerNorm, to: Buffers
+) -> None:
     """Turn x `(B, T, J, C)`, contiguous, into after(h + mlp(norm2(h))) with h = x + mixer(norm(x)), in place."""
     rows = x.view(-1, x.shape[-1])
     tokens.dense(rows, mixer.in_proj.weight, None, to.gates, before=norm)

@@ -82,7 +82,7 @@ def forward(problem: Problem, y: Axes, keep: bool) -> Tensor:
 
 def backward(
     problem: Problem, dy: Axes, saved: Tensor, dx: Axes, ddelta: Axes | None, dlow: Axes | None, dB: Axes, dC: Axes
-):
+) -> tuple[Tensor | None, ...]:
     """Add to dx, write ddelta, dlow, dB, dC; return the gradients of A, D, W and bias (None where not given)."""
     b, k, length, d, n, r = _sizes(problem)
     parameters = (problem.A, problem.D, problem.W, problem.bias)
