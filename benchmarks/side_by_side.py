@@ -6,7 +6,7 @@ One thread is timed by the process's CPU time, which other programs disturb leas
 import ctypes
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -65,7 +65,8 @@ def peak_mib(work: Callable[[], object]) -> float:
 
 def shares(work: Callable[[], object], least: float = 0.01) -> dict[str, float]:
     """Share of each operator and native call in `work`'s CPU time, the largest first, by torch's profiler."""
-    with _native_calls_named(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    named, cpu = torch.profiler.record_function, torch.profiler.ProfilerActivity.CPU
+    with _native_calls_inside(named), torch.profiler.profile(activities=[cpu]) as profile:
         work()
     times = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
     total = sum(times.values())
@@ -74,12 +75,27 @@ def shares(work: Callable[[], object], least: float = 0.01) -> dict[str, float]:
 
 
 @contextmanager
-def _native_calls_named() -> Iterator[None]:
-    """Let the profiler see calls into our C files, which are no operators."""
+def in_native_calls() -> Iterator[list[float]]:
+    """Wall seconds of every call into our C files made meanwhile; the rest of a work is Python and torch."""
+    seconds: list[float] = []
 
-    def named(run: Callable[..., None]) -> Callable[..., None]:
+    @contextmanager
+    def timed(_: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds.append(time.perf_counter() - start)
+
+    with _native_calls_inside(timed):
+        yield seconds
+
+
+@contextmanager
+def _native_calls_inside(around: Callable[[str], AbstractContextManager[object]]) -> Iterator[None]:
+    """Make every call into our C files, which are no operators, inside `around(its name)`."""
+
+    def wrapped(run: Callable[..., None]) -> Callable[..., None]:
         def call(function: str, *inputs: object) -> None:
-            with torch.profiler.record_function(function):
+            with around(function):
                 run(function, *inputs)
 
         return call
@@ -87,7 +103,7 @@ def _native_calls_named() -> Iterator[None]:
     runs = {module: module._run for module in (kernel, tokens)}
     try:
         for module, run in runs.items():
-            module._run = named(run)
+            module._run = wrapped(run)
         yield
     finally:
         for module, run in runs.items():

@@ -6,12 +6,14 @@ T=27"`. POSESCALE_MARCH=x86-64-v3 measures an AVX2 build; POSESCALE_BENCH=small 
 """
 
 import os
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from floor import floor_seconds
-from side_by_side import milliseconds, note, peak_mib, take_turns
+from side_by_side import in_native_calls, milliseconds, note, peak_mib, ratios, take_turns
 
 from posescale.ops import multi_scan, reference
 from posescale.ops.sequences import from_tokens, to_tokens
@@ -195,17 +197,26 @@ def test_scan(benchmark, lines, name, mode, threads):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("shape", [name for name, shape in SHAPES.items() if shape.N == 16])
 def test_two_threads(benchmark, lines, shape, mode):
-    """Wall clock of one thread over that of two, in alternating rounds; 2 is perfect."""
+    """Wall clock of one thread over that of two, in alternating rounds; 2 is perfect. Whole, and inside the kernels."""
     work = _work("native", SHAPES[shape], mode)
+    inside = {"two threads": [], "one thread": []}
 
-    def on(threads):
+    def on(threads, name):
         torch.set_num_threads(threads)
+        calls.clear()
         work()
+        inside[name].append(sum(calls))
 
     before = torch.get_num_threads()
     try:
-        samples = take_turns({"two threads": lambda: on(2), "one thread": lambda: on(1)}, 2, budget=4, least=20)
-        lines.append(f"{shape}, {mode}: {note(benchmark, samples, 'two threads')}")
+        with in_native_calls() as calls:
+            turns = {name: partial(on, threads, name) for threads, name in ((2, "two threads"), (1, "one thread"))}
+            samples = take_turns(turns, 2, budget=4, least=20)
+        rounds = {name: [inner.tolist() for inner in np.array_split(each, 20)] for name, each in inside.items()}
+        kernels = ratios(rounds, "two threads")["one thread"]
+        whole = note(benchmark, samples, "two threads", kernels=list(kernels))
+        alone = f"kernels alone {kernels.value:.2f} [{kernels.low:.2f}, {kernels.high:.2f}]"
+        lines.append(f"{shape}, {mode}: {whole}; {alone}")
         benchmark.pedantic(work, rounds=3)
     finally:
         torch.set_num_threads(before)

@@ -285,23 +285,32 @@ def test_a_failing_compiler_is_quoted(tmp_path):
 
 
 @native
+def test_what_is_compiled_beside_the_scan_may_fail_alone(tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *tokens.c*) exit 1;; *) exec cc "$@";; esac\n')
+    compiler.chmod(0o755)
+    states, used, _ = json.loads(_ask(tmp_path / "cache", CC=str(compiler)).communicate()[0])
+    assert states["native"] == "available" and used == {"selective_scan": "native"}
+
+
+@native
 def test_two_processes_build_at_once(tmp_path):
     processes = [_ask(tmp_path) for _ in range(2)]
     answers = [process.communicate() for process in processes]
     assert all(json.loads(out)[1] == {"selective_scan": "native"} for out, _ in answers)
-    assert "compiled scan.c" in "".join(log for _, log in answers)
+    assert "compiled scan_forward.c" in "".join(log for _, log in answers)
     files = sorted((p.name.partition("-")[0], p.suffix) for p in (tmp_path / "posescale" / "native").iterdir())
-    assert files == [(name, suffix) for name in ("deform", "scan") for suffix in (".sha256", ".so")]
+    assert files == [(name, suffix) for name in ("deform", "scan_forward", "tokens") for suffix in (".sha256", ".so")]
     assert "compiled" not in _ask(tmp_path).communicate()[1]
 
 
 @native
 def test_a_torn_cache_file_is_rebuilt(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_folder", lambda: tmp_path)
-    build.library.__wrapped__(False)
+    build.library.__wrapped__(False, "scan_backward")
     (path,) = tmp_path.glob("*.so")
     whole = path.read_bytes()
     path.unlink()  # not truncated in place: the file is mapped into this process
     path.write_bytes(whole[: len(whole) // 2])
-    assert build.library.__wrapped__(False).posescale_scan_forward
+    assert build.library.__wrapped__(False, "scan_backward").posescale_scan_backward
     assert len(path.read_bytes()) == len(whole)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from platformdirs import user_cache_path
 
 from posescale.errors import UnavailableError
 
-_HEADER = Path(__file__).with_name("elementary.h")
+_HERE = Path(__file__).parent
 _COMMON = [
     "-std=c99",
     "-O3",
@@ -42,28 +43,34 @@ _VARIANTS = (
     [_MARCH],
     [],
 )
+_TOGETHER = ("scan_forward", "tokens")  # a PoseMamba forward needs both, so a first use compiles them side by side
 _log = logging.getLogger("posescale.ops")
 
 
 @cache
-def library(double: bool, name: str = "scan") -> ctypes.CDLL:
+def library(double: bool, name: str) -> ctypes.CDLL:
     """The compiled kernels of `name`.c for float32, or for float64, built now if the cache has none for this machine.
 
     Raises:
         UnavailableError: there is no C compiler, or it could not build the file; says what was tried.
     """
-    compiler, source = _compiler(), _HEADER.with_name(f"{name}.c")
-    defines = ["-DPOSESCALE_DOUBLE"] if double else []
-    how = repr((compiler, defines, _COMMON, _VARIANTS, _machine()))
-    key = _digest(source.read_bytes(), _HEADER.read_bytes(), how.encode())[:16]
-    path = _folder() / f"{name}-{'f64' if double else 'f32'}-{key}.so"
-    if not _intact(path):
-        _build(compiler, source, defines, path)
-    return ctypes.CDLL(str(path))
+    compiler, defines = _compiler(), ["-DPOSESCALE_DOUBLE"] if double else []
+    how = repr((compiler, defines, _COMMON, _VARIANTS, _machine())).encode()
+    headers = [header.read_bytes() for header in sorted(_HERE.glob("*.h"))]
+    names = _TOGETHER if name in _TOGETHER else (name,)
+    sources = {each: _HERE / f"{each}.c" for each in names}
+    keys = {each: _digest(sources[each].read_bytes(), *headers, how)[:16] for each in names}
+    paths = {each: _folder() / f"{each}-{'f64' if double else 'f32'}-{keys[each]}.so" for each in names}
+    if not _intact(paths[name]):
+        missing = [each for each in names if not _intact(paths[each])]
+        with ThreadPoolExecutor(len(missing)) as pool:
+            builds = {each: pool.submit(_build, compiler, sources[each], defines, paths[each]) for each in missing}
+        builds[name].result()  # a failure of another file is reported when that is asked for
+    return ctypes.CDLL(str(paths[name]))
 
 
 @cache
-def unavailable(name: str = "scan") -> str | None:
+def unavailable(name: str = "scan_forward") -> str | None:
     """None if the kernels of `name`.c can be used (compiling them if need be), else why not."""
     try:
         library(False, name)

@@ -13,9 +13,11 @@
 #ifdef __GNUC__
 #define PREFETCH(p) __builtin_prefetch(p)
 #define SPECIALISED static inline __attribute__((always_inline)) /* constant arguments make each call its own loop */
+#define SEPARATE static __attribute__((noinline)) /* a loop of its own: inside its caller registers run out */
 #else
 #define PREFETCH(p) ((void)(p))
 #define SPECIALISED static inline
+#define SEPARATE static
 #endif
 
 #define LOG2E 1.4426950408889634

@@ -1,4 +1,4 @@
-"""Calls into scan.c: describe the tensors by pointers and strides, allocate the results, run."""
+"""Calls into the C scan: describe the tensors by pointers and strides, allocate the results, run."""
 
 import ctypes
 from typing import NamedTuple
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from posescale.ops.native.build import library
 
-LANES = STEPS = 16  # channels per block and steps per saved state, as in scan.c
-FORWARD_WIDTHS, BACKWARD_WIDTHS = (8, 4, 2, 1), (4, 2, 1)  # blocks per task, at most scan.c's MAX_WIDTH
+LANES = STEPS = 16  # channels per block and steps per saved state, as in scan.h
+FORWARD_WIDTHS, BACKWARD_WIDTHS = (8, 4, 2, 1), (4, 2, 1)  # blocks per task, at most scan.h's MAX_WIDTH
 _SHARED = 0.5  # what the blocks of a task share, in units of the work on one block
 _BACKWARD_TASKS, _BATCH_GROUPS = 2, 16
 
@@ -46,7 +46,7 @@ class Axes(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One scan over K directions as scan.c sees it; see the head of that file for the equations.
+    """One scan over K directions as scan.h sees it; see the head of that file for the equations.
 
     `delta` (B, K, L, D) or, in its place, `low` (B, K, L, R) with `W` (K, D, R). A (K, D, N), D and bias (K, D).
     """
@@ -76,7 +76,7 @@ def forward(problem: Problem, y: Axes, keep: bool) -> Tensor:
     b, k, length, d, n, _ = _sizes(problem)
     saved = y.tensor.new_empty(states_shape(b, k, length, d, n) if keep else 0)
     if b * k * length * d:
-        _run("posescale_scan_forward", saved.dtype, _describe(problem, y, saved, _forward_width(b, d)))
+        _run("scan_forward", saved.dtype, _describe(problem, y, saved, _forward_width(b, d)))
     return saved
 
 
@@ -93,7 +93,7 @@ def backward(
     scan = _describe(problem, dy, saved, _backward_width(b, d))
     partial = saved.new_empty(_tasks(1, d, scan.width), b, length, r + 2 * n)
     views = [_view(axes) for axes in (dy, dx, ddelta, dlow, dB, dC)]
-    _run("posescale_scan_backward", saved.dtype, scan, _Gradients(*views, *map(_pointer, sums), _pointer(partial)))
+    _run("scan_backward", saved.dtype, scan, _Gradients(*views, *map(_pointer, sums), _pointer(partial)))
     return tuple(None if s is None else s.sum(0) if slices > 1 else s[0] for s in sums)
 
 
@@ -158,9 +158,10 @@ def _pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-def _run(function: str, dtype: torch.dtype, *arguments: ctypes.Structure) -> None:
-    status = getattr(library(dtype == torch.float64), function)(*map(ctypes.byref, arguments))
+def _run(name: str, dtype: torch.dtype, *arguments: ctypes.Structure) -> None:
+    function = getattr(library(dtype == torch.float64, name), f"posescale_{name}")
+    status = function(*map(ctypes.byref, arguments))
     if status == 1:
-        raise MemoryError(f"{function}: no memory for the kernel's tiles")
+        raise MemoryError(f"{name}: no memory for the kernel's tiles")
     if status == 2:
         raise ValueError("multi_scan: orders has an entry outside 0..L-1; it was changed after it was checked")

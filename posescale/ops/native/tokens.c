@@ -1,5 +1,5 @@
 /* What stands around a scan, on tokens that are rows: dense layers together with the norm, gate, activation and residual
-   next to them, and the depth-wise convolution over frames and joints. Forward only. Plain C99 as scan.c.
+   next to them, and the depth-wise convolution over frames and joints. Forward only. Plain C99 as scan.h.
 
    A dense layer takes TILE rows at a time: they are normalised and gated into a tile that stays in cache, multiplied by
    the weights, ROWS rows and LANES output columns at once, and finished while still in cache. Sums run over the inputs

@@ -1,4 +1,4 @@
-"""Triton kernels of the fused multi-direction scan; equations at the head of native/scan.c.
+"""Triton kernels of the fused multi-direction scan; equations at the head of native/scan.h.
 
 One program walks CB channels (lanes) of one direction of one batch entry through one segment of the sequence; the
 states are a (NP, CB) tile in registers, states along the first axis so that sums over states stay in a thread. NP and
