@@ -8,7 +8,7 @@ from typing import Any
 from posescale.claims import counts, scores
 from posescale.claims.matching import Cell, Evidence, cells, over_splits, sort
 from posescale.claims.means import Means, look
-from posescale.claims.schema import Claim, load_claims
+from posescale.claims.schema import UNSETTLED, Claim, load_claims
 from posescale.claims.verdict import WORDS, Verdict
 from posescale.records import Record
 
@@ -27,6 +27,13 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     if lacking:
         return Verdict("blocked", "; ".join(lacking))
     return Verdict("untested", _next_step(claim, evidence.means))
+
+
+_BOXES = "whose boxes the number was made with (posetrack_detector_boxes or, 5 to 7 points more, posetrack_gt_boxes)"
+_UNSETTLED = {  # what is open, by dataset
+    **dict.fromkeys(("posetrack17", "posetrack18", "posetrack21"), _BOXES),
+    "mpi_inf_3dhp": "on which skeleton and frames the number was made (3dhp_univ, 3dhp_univ_1024 or 3dhp_univ_mm)",
+}
 
 
 def _no_refutation_by_reconstruction(claim: Claim, verdict: Verdict, means: Means) -> Verdict:
@@ -59,7 +66,9 @@ def _missing_for_accuracy(claim: Claim, means: Means) -> Iterable[str]:
     elif claim.dataset not in means.prepared:
         how = f"`posescale datasets` tells how to get it, then `posescale data prepare {claim.dataset}`"
         yield f"no data: {claim.dataset} is not prepared on this machine; {how}"
-    if claim.protocol not in means.protocols:
+    if claim.protocol == UNSETTLED:
+        yield f"no protocol: {_UNSETTLED.get(claim.dataset or '', 'which one')} is not settled"
+    elif claim.protocol not in means.protocols:
         yield f"no protocol: {claim.protocol} is not defined; an entry in posescale/metrics would do"
     standing = means.components.get(claim.component or "")
     if standing is not None and (claim.overrides or not standing.checkpoint) and not standing.recipes:

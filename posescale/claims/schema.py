@@ -27,6 +27,7 @@ from posescale.claims.printed import Printed, parse
 from posescale.errors import ConfigError
 
 PAPERS = Path(__file__).with_name("papers")
+UNSETTLED = "unsettled"  # the protocol of a number whose source leaves it open
 Evidence = Literal["paper", "readme", "second_hand", "memory", "derived"]
 Selection = Literal["test-best", "val-best", "last", "unknown"]
 Family = Literal["count", "accuracy", "speed"]
@@ -104,7 +105,7 @@ class Conditions(_Strict):
         component: our variant that is (or, once it is built, will be) this model.
         overrides: constructor arguments that make the variant this row.
         relative_to: our variant that the number compares with; the number is then a ratio.
-        dataset, protocol: by the ids that records carry.
+        dataset, protocol: by the ids that records carry; `unsettled` where the source leaves the protocol open.
         settings: of the dataset's reader that the number holds for, such as which part of the data; where papers report
             the mean over published splits (`posescale.metrics.splits`), that is meant unless `split` is named here.
         convention: how it was counted, where known.

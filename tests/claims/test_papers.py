@@ -9,7 +9,7 @@ import pytest
 from posescale.claims import load_claims, look, read_paper
 from posescale.claims.formula import check, evaluate
 from posescale.claims.printed import parse
-from posescale.claims.schema import PAPERS
+from posescale.claims.schema import PAPERS, UNSETTLED
 from posescale.data.catalog import check_settings
 from posescale.errors import ConfigError
 
@@ -52,10 +52,9 @@ def test_names_are_those_of_readers_and_protocols(claims):
     means, unread = look(), {"coco"}
     accuracies = [c for c in claims if c.family == "accuracy"]
     assert {c.dataset for c in accuracies} - means.readers == unread
-    undecided = {"posetrack17", "posetrack18", "posetrack21"}  # the source does not say whose boxes
     absent = {"coco_ap", "h36m_cpn_gt_boxes", "h36m_hrnet", "h36m_mmpose"}  # evaluations that are not built here
     ours = {c.protocol for c in accuracies if c.component in means.components}
-    assert ours - means.protocols == undecided | absent
+    assert ours - means.protocols == {UNSETTLED} | absent
     for claim in (c for c in accuracies if c.settings):
         check_settings(claim.dataset, claim.settings)
 

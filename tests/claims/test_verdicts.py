@@ -171,6 +171,11 @@ def test_what_is_missing_blocks_and_is_named(claim, means, change, words):
     assert verdict.word == "blocked" and words in verdict.reason
 
 
+def test_an_open_protocol_blocks_and_says_what_is_open(claim, means):
+    verdict = judge(claim("ap", "86.9", dataset="posetrack17", protocol="unsettled"), sort([], means))
+    assert verdict.word == "blocked" and "no protocol: whose boxes" in verdict.reason
+
+
 def test_neither_weights_nor_recipe_blocks(claim, means):
     verdict = judge(claim("mpjpe", "41.8", component="other"), sort([], means))
     assert verdict.word == "blocked" and "no weights and no recipe" in verdict.reason
