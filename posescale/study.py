@@ -148,7 +148,7 @@ class Study(Section):
     """Seeds; three at least for an interval worth the name."""
     selections: list[Literal["last", "val-best"]] = ["last", "val-best"]
     """Which weights are scored. The test split never selects."""
-    conditions: list[Literal["as_is", "own_frame", "shuffled"]] = ["as_is"]
+    conditions: list[Literal["as_is", "own_frame", "shuffled", "other_video"]] = ["as_is"]
     """Video: what a clip's other frames are at test. Models of one frame are scored as they are."""
     training: Training = Training()
     per_model: dict[Name, ModelChoice] = Field(default_factory=dict)

@@ -18,7 +18,9 @@ from posescale.errors import ConfigError, PosescaleError
 
 LAST_WEIGHTS = ("weights-last.pt", "history.csv", "record.jsonl")
 WEIGHTS = (*LAST_WEIGHTS, "weights-val-best.pt")
-SUFFIXES = {"as_is": "", "own_frame": "-own_frame", "shuffled": "-shuffled"}  # of accuracy files, by condition
+SUFFIXES = {  # of accuracy files, by condition
+    "as_is": "", "own_frame": "-own_frame", "shuffled": "-shuffled", "other_video": "-other_video",
+}  # fmt: skip
 
 
 class Run:

@@ -92,7 +92,9 @@ def evaluate(
     accept_licence: Accept = False,
     condition: Annotated[
         str | None,
-        typer.Option(help="Video: as_is, own_frame (the key frame T times) or shuffled (other frames of the video)."),
+        typer.Option(
+            help="Video: as_is, own_frame (the key frame T times), shuffled (other frames of the video) or other_video."
+        ),
     ] = None,
     predictions: Annotated[Path | None, typer.Option(help="Store the predictions here, for `rescore`.")] = None,
     record: Annotated[Path | None, typer.Option(help="Write the record to this .jsonl file.")] = None,

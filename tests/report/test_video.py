@@ -38,9 +38,12 @@ def test_a_model_that_uses_time_is_said_to(page_of):
     ("change", "reason"),
     [
         ({"hidden": 40}, "hidden against vitpose_tiny"),
-        ({"hidden": 55, "own_frame": 40, "shuffled": 40}, "hidden against vitpose_tiny"),
+        ({"hidden": 55, "own_frame": 40, "shuffled": 40, "other_video": 40}, "hidden against vitpose_tiny"),
         ({"own_frame": 70}, "hidden against own frame T times"),
         ({"shuffled": 75}, "hidden against neighbours shuffled"),
+        ({"other_video": 75}, "hidden against neighbours of another video"),
+        ({"own_frame": 60}, "with own frame T times, hidden against vitpose_tiny"),
+        ({"other_video": 60}, "with neighbours of another video, hidden against vitpose_tiny"),
     ],
 )
 def test_a_gain_that_is_not_there_or_not_by_time_is_not_claimed(page_of, change, reason):
@@ -67,7 +70,7 @@ def test_states_and_clip_lengths_stand_in_one_table_and_weigh_joints(page_of):
     records = list(time_study())
     page = page_of(records)
     rows = table(page, f"{TIME}-states")
-    assert list(rows["frames"]) == [5, 5, 5, 1, 5]
+    assert list(rows["frames"]) == [5, 5, 5, 5, 1, 5]
     assert {"pck_visible", "pck_hidden", "pck_occluder", "pck_blurred", "pck", "ap"} <= set(rows.columns)
     main = table(page, "accuracy-time-last").set_index("model")
     assert list(main.index) == ["glsmamba_tiny", "vitpose_tiny", "interpolate_visible"]  # as they are, alone

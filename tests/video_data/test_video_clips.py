@@ -99,6 +99,21 @@ def test_controls_take_time_away(small):
     assert any(w != shuffled.window(4) for w in others)
 
 
+def test_foreign_neighbours_are_another_samples_clip(small):
+    real, foreign = _clips(small), _clips(small, neighbours="foreign")
+    clip = foreign[4]["clip"]
+    assert torch.equal(clip[2], real[4]["clip"][2]) and torch.equal(foreign[4]["joints"], real[4]["joints"])
+    assert torch.equal(clip, _clips(small, neighbours="foreign")[4]["clip"])
+    video = small.frame(int(real.frame[4]))[0]
+    given = [n for n in range(len(real)) if torch.equal(real[n]["clip"][[0, 1, 3, 4]], clip[[0, 1, 3, 4]])]
+    assert given and all(small.frame(int(real.frame[n]))[0].name != video.name for n in given)
+
+
+def test_one_video_has_no_foreign_neighbours(small):
+    with pytest.raises(DataError, match="one video alone"):
+        _clips(small, split="val", neighbours="foreign")
+
+
 def test_the_cache_changes_nothing(small):
     kept, fresh = _clips(small), _clips(small, cache=0)
     for index in (0, 5, 0, 5):

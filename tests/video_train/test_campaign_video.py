@@ -8,7 +8,7 @@ from posescale.data import catalog
 
 DATA = {
     "name": "synthetic_video",
-    "settings": {"train": 2, "val": 1, "test": 1, "frames": 4, "width": 96, "height": 72, "workers": 1},
+    "settings": {"train": 2, "val": 1, "test": 2, "frames": 4, "width": 96, "height": 72, "workers": 1},
 }
 CHANGES = {"epochs": 1, "steps_per_epoch": 2}
 
@@ -25,9 +25,11 @@ def campaign(toy_folder, tmp_path_factory):
 def test_a_trained_model_is_scored_with_and_without_its_time(campaign):
     _, (training, *scores) = campaign
     assert training.kind == "training" and training.status == "ok" and training.options["recipe"]["epochs"] == 1
-    assert [(r.kind, r.status, r.study, r.seed) for r in scores] == [("accuracy", "ok", "s", 0)] * 4
+    assert [(r.kind, r.status, r.study, r.seed) for r in scores] == [("accuracy", "ok", "s", 0)] * 5
     told = [(r.selection, r.options["condition"]) for r in scores]
-    assert told == [("last", "as_is"), ("last", "own_frame"), ("last", "shuffled"), ("val-best", "as_is")]
+    assert told == [
+        ("last", "as_is"), ("last", "other_video"), ("last", "own_frame"), ("last", "shuffled"), ("val-best", "as_is"),
+    ]  # fmt: skip
     assert all(any(v.name == "pck_by_state" and v.group == "visible" for v in r.values) for r in scores)
 
 

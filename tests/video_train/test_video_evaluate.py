@@ -13,7 +13,7 @@ from posescale.data.video.prepared import VideoData
 from posescale.errors import ConfigError
 from posescale.metrics.video_protocols import video_protocol
 from posescale.train.fit import fit
-from posescale.train.video.evaluate import evaluate
+from posescale.train.video.evaluate import CONDITIONS, evaluate
 from posescale.train.video.predict import Predictions, predict
 from posescale.train.video.tables import scores
 
@@ -91,10 +91,10 @@ def test_conditions_take_time_away(data_dir, tmp_path):
 
     fit("dots", data_dir, 3, 0, RECIPE.override(epochs=6, steps_per_epoch=30), tmp_path)
     weights = tmp_path / "weights-last.pt"
-    found = {c: evaluate("dots", data_dir, weights=weights, condition=c) for c in ("as_is", "own_frame", "shuffled")}
-    assert len({r.id for r in found.values()}) == 3
+    found = {c: evaluate("dots", data_dir, weights=weights, condition=c) for c in CONDITIONS}
+    assert len({r.id for r in found.values()}) == len(CONDITIONS)
     hidden = {c: value(r, "pck_by_state", "hidden") for c, r in found.items()}
-    assert hidden["as_is"] > hidden["own_frame"]
+    assert hidden["as_is"] > hidden["own_frame"] and hidden["as_is"] > hidden["other_video"]
     assert found["own_frame"].options["condition"] == "own_frame"
 
 

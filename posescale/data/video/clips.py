@@ -1,6 +1,6 @@
 """Person-centred clips of T frames: what video models are trained and scored on."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from posescale.data.video.skeletons import UNKNOWN
 from posescale.errors import ConfigError, DataError
 
 Boxes = Literal["gt", "detector"]
-Neighbours = Literal["real", "frozen", "shuffled"]
+Neighbours = Literal["real", "frozen", "shuffled", "foreign"]
 CACHE = 1 << 30  # bytes of decoded frames kept in memory
 
 
@@ -51,21 +51,22 @@ class VideoClips(Dataset):
             augmentation: varies the crops of training; None crops the box as it is.
             missing: what stands in for a frame that is not there: the nearest that is, or the key frame (FAMI-Pose).
             neighbours: `frozen` repeats the key frame T times; `shuffled` takes each neighbour from a random other
-                place of the same video: two controls that take time away from a trained model.
+                place of the same video; `foreign` takes all of them from around a random sample of another video:
+                controls that take time away from a trained model.
             least_score: detections below this score are left out (DCPose: 0.2).
-            seed: of shuffled neighbours.
+            seed: of shuffled and foreign neighbours.
             cache: bytes of decoded frames kept in memory.
 
         Raises:
             ConfigError: an argument is out of range.
-            DataError: the split has no sample.
+            DataError: the split has no sample, or foreign neighbours are wanted of a single video.
         """
         if frames < 1 or frames % 2 == 0:
             raise ConfigError(f"clips of {frames} frames: there must be one key frame in the middle, so T is odd")
         if height < 1 or width < 1:
             raise ConfigError(f"crops of {width} x {height} pixels")
         for name, value, known in (("boxes", boxes, ("gt", "detector")), ("missing", missing, ("nearest", "key")),
-                                   ("neighbours", neighbours, ("real", "frozen", "shuffled"))):  # fmt: skip
+                                   ("neighbours", neighbours, get_args(Neighbours))):  # fmt: skip
             if value not in known:
                 raise ConfigError(f"{name} is {value!r}; choose {' or '.join(known)}")
         self.data, self.split, self.frames, self.height, self.width = data, split, frames, height, width
@@ -73,6 +74,8 @@ class VideoClips(Dataset):
         self.least_score, self.seed, self.epoch = least_score, seed, 0
         self.row = self._rows()
         self.frame = np.asarray(self._table["frame"][self.row])
+        if neighbours == "foreign" and len({data.frame(int(n))[0].name for n in self.frame}) < 2:
+            raise DataError(f"{data.folder}: split {split!r} has people in one video alone; none is foreign to it")
         self._images = FrameReader(data.root, cache)
 
     @property
@@ -101,7 +104,7 @@ class VideoClips(Dataset):
         return len(self.row)
 
     def window(self, index: int) -> list[int]:
-        """Places in their video of a sample's T frames."""
+        """Places in its video of a sample's T frames, foreign ones aside."""
         number = int(self.frame[index])
         video, key = self.data.frame(number)
         place, reach = number - video.start, self.frames // 2
@@ -113,10 +116,10 @@ class VideoClips(Dataset):
         if self.missing == "key":
             nearest[numbers[nearest] != wanted] = place
         if self.neighbours == "shuffled":
-            rng = np.random.Generator(np.random.PCG64(named_seed("shuffled", self.seed, index)))
             elsewhere = np.setdiff1d(np.arange(len(numbers)), nearest)
             others = np.arange(self.frames) != reach
-            nearest[others] = rng.choice(elsewhere if len(elsewhere) else nearest, self.frames - 1)
+            drawn = elsewhere if len(elsewhere) else nearest
+            nearest[others] = self._random("shuffled", index).choice(drawn, self.frames - 1)
         return [int(n) for n in nearest]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -161,13 +164,31 @@ class VideoClips(Dataset):
         }  # fmt: skip
 
     def _clip(self, index: int, matrix: np.ndarray) -> np.ndarray:
+        crops = self._crops(index, matrix)
+        if self.neighbours == "foreign" and self.frames > 1:
+            other = self._elsewhere(index)
+            view = view_of_box(self._table[self.row[other]]["box"], self.height, self.width)
+            key, crops = crops[self.frames // 2], self._crops(other, affine(view, self.height, self.width))
+            crops[self.frames // 2] = key
+        return normalised(np.stack(crops))
+
+    def _crops(self, index: int, matrix: np.ndarray) -> list[np.ndarray]:
         video, _ = self.data.frame(int(self.frame[index]))
         places = self.window(index)
         crops: dict[int, np.ndarray] = {}
         for place in set(places):
             image = self._images(video.frames[place].file)
             crops[place] = cv2.warpAffine(image, matrix, (self.width, self.height), flags=cv2.INTER_LINEAR)
-        return normalised(np.stack([crops[place] for place in places]))
+        return [crops[place] for place in places]
+
+    def _elsewhere(self, index: int) -> int:
+        """A random sample of another video of the split."""
+        video, _ = self.data.frame(int(self.frame[index]))
+        others = np.flatnonzero((self.frame < video.start) | (self.frame >= video.start + len(video.frames)))
+        return int(self._random("foreign", index).choice(others))
+
+    def _random(self, purpose: str, index: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(named_seed(purpose, self.seed, index)))
 
 
 def _person(row: np.void, joints: int) -> dict[str, Any]:

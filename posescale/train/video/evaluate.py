@@ -21,10 +21,10 @@ from posescale.train.trained import load_trained, noted, origin
 from posescale.train.video.predict import NotFinite, Predictions, predict, predict_by_control
 from posescale.train.video.tables import scores
 
-# What a clip's other frames are at test: as they are; the key frame again; random other frames of the same video.
-# The last two take time away from a trained model, so whatever it gains by time must go.
-CONDITIONS = {"as_is": "real", "own_frame": "frozen", "shuffled": "shuffled"}
-Condition = Literal["as_is", "own_frame", "shuffled"]
+# What a clip's other frames are at test: as they are; the key frame again; random other frames of the same video; those
+# of another video. The first and the last of these controls leave a trained model nothing that it could gain by time.
+CONDITIONS = {"as_is": "real", "own_frame": "frozen", "shuffled": "shuffled", "other_video": "foreign"}
+Condition = Literal["as_is", "own_frame", "shuffled", "other_video"]
 
 
 def evaluate(
