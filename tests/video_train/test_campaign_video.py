@@ -28,7 +28,7 @@ def test_a_trained_model_is_scored_with_and_without_its_time(campaign):
     assert [(r.kind, r.status, r.study, r.seed) for r in scores] == [("accuracy", "ok", "s", 0)] * 5
     told = [(r.selection, r.options["condition"]) for r in scores]
     assert told == [
-        ("last", "as_is"), ("last", "other_video"), ("last", "own_frame"), ("last", "shuffled"), ("val-best", "as_is"),
+        ("last", "as_is"), ("last", "own_frame"), ("last", "shuffled"), ("last", "other_video"), ("val-best", "as_is"),
     ]  # fmt: skip
     assert all(any(v.name == "pck_by_state" and v.group == "visible" for v in r.values) for r in scores)
 
