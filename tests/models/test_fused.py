@@ -106,10 +106,14 @@ def test_passes_leave_nothing_behind(calls):
 
 
 @torch.no_grad()
-def test_the_scan_that_ran_is_told(calls):
+def test_what_ran_is_told(calls):
+    model, x = _model(), _clip()
     with ran() as used:
-        _model()(_clip())
-    assert used == {"multi_scan": "native"} and calls
+        model(x)
+    assert used == {"multi_scan": "native", "block": "fused"} and calls
+    with ran() as used:
+        _plain(model, x)
+    assert used == {"multi_scan": "native"}
 
 
 def _hook(module):
