@@ -28,8 +28,9 @@ def take_turns(works: dict[str, Callable[[], object]], threads: int, budget: flo
     samples: Samples = {name: [] for name in works}
     try:
         torch.set_num_threads(threads)
+        for work in works.values():
+            work()  # the first call may import or compile for a second: it must not decide how often a round calls
         once = {name: _timed(work, clock) for name, work in works.items()}
-        once |= {name: _timed(work, clock) for name, work in works.items() if once[name] < 1}  # now they are warm
         slowest = max(once.values())
         calls = {name: max(1, min(20, int(slowest / max(seconds, 1e-6) / 4))) for name, seconds in once.items()}
         end = time.perf_counter() + budget
