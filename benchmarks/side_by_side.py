@@ -28,9 +28,7 @@ def take_turns(works: dict[str, Callable[[], object]], threads: int, budget: flo
     samples: Samples = {name: [] for name in works}
     try:
         torch.set_num_threads(threads)
-        for work in works.values():
-            work()  # the first call may import or compile for a second: it must not decide how often a round calls
-        once = {name: _timed(work, clock) for name, work in works.items()}
+        once = {name: _second_call(work, clock) for name, work in works.items()}
         slowest = max(once.values())
         calls = {name: max(1, min(20, int(slowest / max(seconds, 1e-6) / 4))) for name, seconds in once.items()}
         end = time.perf_counter() + budget
@@ -122,6 +120,12 @@ def note(benchmark, samples: Samples, to: str, **more: object) -> str:
     )
     cells = "".join(f"  {name} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for name, r in found.items())
     return f"{to} {milliseconds(samples[to]):9.2f} ms;{cells}"
+
+
+def _second_call(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """The first may import or compile for a second, and finds cold caches."""
+    work()
+    return _timed(work, clock)
 
 
 def _timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
