@@ -67,4 +67,4 @@ def _controls(axes: Axes, study: "Study") -> None:
         else:
             left.append(f"← {row.name} {estimate.value:.1f}")
     for side, names in (("left", left), ("right", right)):
-        axes.set_title("   ".join(names), loc=side, fontsize=8.5, color=MUTED, fontweight="normal")
+        axes.set_title("\n".join(names), loc=side, fontsize=8.5, color=MUTED, fontweight="normal")

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from posescale.records import Record
-from posescale.report.evidence import Evidence
+from posescale.report.evidence import Entry, Evidence, row_names
 
 SCORES = ("mpjpe", "p_mpjpe", "n_mpjpe", "mpjve", "pck", "ap")
 WORK = "contractions+scan"
@@ -17,12 +17,13 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
     work: dict[str, dict[str, float]] = {}
     scored = evidence.current("accuracy")
     several = _of_several_protocols(e.record for e in scored)
+    names = _names(scored)
     for entry in (*scored, *evidence.current("cost")):
         record = entry.record
         for value in (v for v in record.values if not v.group and record.status == "ok"):
             if record.kind == "accuracy" and value.name in SCORES:
                 condition = record.options.get("condition", "as_is").replace("as_is", "")
-                cell = " ".join(filter(None, [entry.row, f"T={record.frames}", record.selection, condition]))
+                cell = " ".join(filter(None, [names[entry.key], f"T={record.frames}", record.selection, condition]))
                 study = _study(record) + (f", {record.protocol}" if _study(record) in several else "")
                 found = errors.setdefault(study, {}).setdefault(cell, {})
                 found.setdefault(value.name, []).append(value.value)
@@ -30,6 +31,15 @@ def metrics(evidence: Evidence) -> dict[str, Any]:
                 work.setdefault(entry.row, {})[f"T={record.frames}"] = value.value
     means = {s: {c: {n: fmean(v) for n, v in e.items()} for c, e in cells.items()} for s, cells in errors.items()}
     return {"accuracy": means, "macs": work}
+
+
+def _names(scored: Iterable[Entry]) -> dict[str, str]:
+    """Row names by key, as within each study: another study's options must not rename a metric."""
+    studies: dict[str, list[Entry]] = {}
+    for entry in scored:
+        studies.setdefault(_study(entry.record), []).append(entry)
+    named = (zip(members, row_names([e.record for e in members]), strict=True) for members in studies.values())
+    return {entry.key: name for pairs in named for entry, name in pairs}
 
 
 def _study(record: Record) -> str:

@@ -74,8 +74,9 @@ def _headline(study: Study, looks: dict[str, Look]) -> Headline:
     best = study.best
     measure, keys = study.measure, best.scored
     error = number(best.mean.value, measure.digits, keys, best.mean[1:])
-    unit, words = f"{measure.unit} {measure.title}", f"{count(len(keys), 'seed')}. {_standing(study)}"
-    return Headline(study.conditions.title, best.name, looks[best.look].color, error, unit, words)
+    title = f"{measure.title} · {study.conditions.title} · {study.conditions.machine}"
+    words = f"{count(len(keys), 'seed')}. {_standing(study)}"
+    return Headline(title, best.name, looks[best.look].color, error, measure.unit, words)
 
 
 def _standing(study: Study) -> str:

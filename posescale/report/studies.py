@@ -1,6 +1,6 @@
 """What accuracy tables are made of: studies, in which everything is equal but the model and the seed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import pandas as pd
 
 from posescale import stats
 from posescale.report.cost import size_words
-from posescale.report.evidence import Entry, Evidence
+from posescale.report.evidence import Entry, Evidence, row_names
 
 CONTROLS = ("ground_truth", "mean_pose", "copy_previous", "interpolate_visible", "null")
 Numbers = dict[tuple[str, str], dict[str, float]]  # (metric, group) -> record key -> value
@@ -234,9 +234,24 @@ def studies(evidence: Evidence, values: pd.DataFrame) -> list[Study]:
         bounds = study._replace(selection="", resolution="")
         controls = [e for e in by_own.get(bounds, []) if is_control(e)] if bounds != study else []
         members[study] = by_own.get(study, []) + controls
+    members = dict(sorted(members.items(), key=_newest_run_first(members)))
     numbers = _numbers(values)
     quantities = {v.name: (v.unit, v.better) for v in values[values["kind"] == "accuracy"].itertuples()}
     return [_study(study, own, numbers, quantities) for study, own in members.items()]
+
+
+def _newest_run_first(members: dict[Conditions, list[Entry]]) -> Callable[[tuple[Conditions, list[Entry]]], object]:
+    """Sort key: studies of the newest commit and machine first, published ones of earlier days below; then by name."""
+    newest = {study: max((e.record.started, _run(e)) for e in entries) for study, entries in members.items()}
+    ended: dict[tuple[str, str], str] = {}
+    for started, run in newest.values():
+        ended[run] = max(started, ended.get(run, ""))
+    ranked = sorted(ended, key=lambda run: (ended[run], run), reverse=True)
+    return lambda item: (ranked.index(newest[item[0]][1]), item[0])
+
+
+def _run(entry: Entry) -> tuple[str, str]:
+    return str(entry.record.fingerprint.get("commit")), entry.machine
 
 
 def _study(
@@ -250,7 +265,8 @@ def _study(
     by_condition: dict[str, list[Entry]] = {}
     for entry in entries:
         by_condition.setdefault(condition_of(entry), []).append(entry)
-    rows = {c: _rows(found, measure, numbers) for c, found in by_condition.items()}
+    names = dict(zip((e.key for e in entries), row_names([e.record for e in entries]), strict=True))
+    rows = {c: _rows(found, names, measure, numbers) for c, found in by_condition.items()}
     altered = {c: {row.name: row for row in found} for c, found in rows.items() if c != "as_is"}
     ranked = sorted(rows.get("as_is", []), key=lambda row: (row.control, row.level, row.name))
     return Study(where, measure, tuple(ranked), quantities, altered)
@@ -264,12 +280,15 @@ def _numbers(values: pd.DataFrame) -> dict[str, dict[tuple[str, str], float]]:
     return found
 
 
-def _rows(entries: Iterable[Entry], measure: Measure, numbers: dict[str, dict[tuple[str, str], float]]) -> list[Row]:
+def _rows(
+    entries: Iterable[Entry], names: dict[str, str], measure: Measure, numbers: dict[str, dict[tuple[str, str], float]]
+) -> list[Row]:
+    """A row per model and T; `names` (by key) tell the rows of this study apart, other studies' options left out."""
     found: dict[str, dict[int, list[Entry]]] = {}
     for entry in entries:
-        found.setdefault(entry.row, {}).setdefault(entry.record.frames or 0, []).append(entry)
+        found.setdefault(names[entry.key], {}).setdefault(entry.record.frames or 0, []).append(entry)
     return [
-        _row(name + (f", T = {frames}" if len(lengths) > 1 else ""), name, frames, members, measure, numbers)
+        _row(name + (f", T = {frames}" if len(lengths) > 1 else ""), frames, members, measure, numbers)
         for name, lengths in found.items()
         for frames, members in lengths.items()
     ]
@@ -277,7 +296,6 @@ def _rows(entries: Iterable[Entry], measure: Measure, numbers: dict[str, dict[tu
 
 def _row(
     name: str,
-    look: str,
     frames: int,
     entries: list[Entry],
     measure: Measure,
@@ -287,7 +305,7 @@ def _row(
     for entry in entries:
         for quantity, value in numbers.get(entry.key, {}).items():
             values.setdefault(quantity, {})[entry.key] = value
-    return Row(name, look, frames, is_control(entries[0]), tuple(entries), measure, values)
+    return Row(name, entries[0].row, frames, is_control(entries[0]), tuple(entries), measure, values)
 
 
 class Difference(NamedTuple):

@@ -312,7 +312,7 @@ def _figure(study: Study, looks: dict[str, Look], name: str) -> list[Plot]:
         panels[0].set_ylim(len(states) - 0.4, -0.6)
         figure.supxlabel("PCK (%)", fontsize=9.5, color=MUTED)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False, fontsize=8.5)
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
         svg, png = export(figure)
     alt = "PCK by visibility state of " + listing(row.name for row in models)
     caption = "Bars: Student's 95 % intervals over seeds, where there are several. Open: time taken away."

@@ -1,5 +1,6 @@
 """What a report may not mix, and what it may replace."""
 
+import json
 import re
 import time
 
@@ -54,6 +55,22 @@ def test_accuracy_of_other_data_protocol_or_selection_has_a_table_of_its_own(sto
     build([store(base + others)], tmp_path / "out", "t")
     tables = [p for p in (tmp_path / "out" / "tables").glob("accuracy-*.csv") if not re.search("pairs|actions", p.stem)]
     assert sorted(len(pd.read_csv(p).loc[0, "records"].split()) for p in tables) == [1, 1, 1, 1, 1, 2]
+
+
+def test_what_only_another_study_varies_is_in_no_name_and_the_newest_run_stands_first(store, tmp_path):
+    earlier = {"study": "a", "started": "2025-12-31T00:00:00+00:00", "fingerprint": FINGERPRINT | {"commit": "0" * 40}}
+    deep, plain = {"overrides": {"depth": 4}}, {"overrides": {"depth": 2}}
+    found = [accuracy("posemamba_s", 50, s, study="b", options=plain) for s in range(2)]
+    found += [accuracy("mixste_tiny", 60, s, study="c", options=plain) for s in range(2)]
+    found += [accuracy("posemamba_s", 40, s, options=o, **earlier) for s in range(2) for o in (deep, plain)]
+    build([store(found)], tmp_path / "out", "t")
+    names = [list(table(tmp_path / "out" / "index.html", f"accuracy-{x}-t27-last")["model"]) for x in "abc"]
+    assert names == [["posemamba_s (depth 2)", "posemamba_s (depth 4)"], ["posemamba_s"], ["mixste_tiny"]]
+    page = (tmp_path / "out" / "index.html").read_text()
+    places = [page.index(f"<h3>{x}, T = 27") for x in "bca"]
+    assert places == sorted(places)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["accuracy"]
+    assert list(metrics["b"]) == ["posemamba_s T=27 last"]
 
 
 def test_a_newer_record_of_the_same_cell_counts_and_the_older_stays_listed(store, tmp_path):
