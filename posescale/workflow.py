@@ -12,7 +12,7 @@ from typing import Any
 
 from posescale import consent
 from posescale.cards import ROOT, component, components, folder_digest
-from posescale.config import Config, Cost, Dataset, Latency, Machine, Study, data_source, parse
+from posescale.config import Config, Cost, Dataset, Latency, Machine, Study, data_source, parse, read
 from posescale.data import catalog
 from posescale.errors import ConfigError, PosescaleError
 
@@ -86,6 +86,16 @@ class Run:
     def records(self) -> list[str]:
         """Every record file the report reads, published ones apart."""
         return [*self.trained(), *self.accuracy(), *self.cost(), *self.latency(), *self.claims()]
+
+    def titles(self) -> str:
+        """Options of `posescale report` that title this run's studies, and the published ones, whose folders go by
+        their configurations' names.
+        """
+        names = dict.fromkeys(name for path in self.config.published for name in Path(path).parts)
+        files = [ROOT / "workflows" / "config" / f"{name}.yaml" for name in names]
+        runs = [*(read(file) for file in files if file.is_file()), self.config]
+        titles = {name: study.title for run in runs for name, study in run.studies.items()}
+        return " ".join(f"--study {shlex.quote(f'{name}={title}')}" for name, title in titles.items())
 
     def _cells(self) -> Iterator[str]:
         for name, study in self.config.studies.items():

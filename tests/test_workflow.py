@@ -1,6 +1,7 @@
 """The graph: planned without torch, clean for the linter, honest about wrong configurations, safe when killed."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from posescale import lifeline, workflow
+from posescale import config, lifeline, workflow
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -50,6 +51,16 @@ def test_every_shipped_configuration_plans_or_lists_what_is_missing(path, tmp_pa
         assert f"  {name}: " in done.stderr and "POSESCALE_DATA" in done.stderr
     for words in ("licence: ", "get it: ", "files: ", "size: "):
         assert done.stderr.count(f"    {words}") == len(datasets)
+
+
+def test_the_report_is_told_the_titles_of_its_own_and_the_published_studies():
+    options = shlex.split(workflow.Run(config.read(CONFIGS / "default.yaml")).titles())
+    told = dict(option.split("=", 1) for option in options[1::2])
+    expected = {}
+    for name in ("video_study", "video_ablation", "default"):
+        studies = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["studies"]
+        expected |= {study: content["title"] for study, content in studies.items()}
+    assert told == expected and options[::2] == ["--study"] * len(expected)
 
 
 VIDEO = {

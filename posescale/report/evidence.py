@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -31,6 +32,7 @@ class Entry:
         machine: short name of the machine that measured.
         row: name of the table row it belongs to: the study's label for it, or the variant, and the options that tell it
             from its siblings.
+        study: title of its study, or the study's id.
         superseded_by: key of a newer record of the same cell, or "".
     """
 
@@ -38,6 +40,7 @@ class Entry:
     record: Record
     machine: str
     row: str
+    study: str = ""
     superseded_by: str = ""
 
 
@@ -60,8 +63,10 @@ class Evidence:
         return [e for e in self.entries if e.record.kind == kind and not e.superseded_by]
 
 
-def gather(paths: Iterable[Path | str]) -> Evidence:
+def gather(paths: Iterable[Path | str], studies: Mapping[str, str] = MappingProxyType({})) -> Evidence:
     """Read record files and folders; the order of files and lines makes no difference.
+
+    `studies` are titles of studies by the ids that records carry.
 
     Raises:
         DataError: a path does not exist.
@@ -73,10 +78,10 @@ def gather(paths: Iterable[Path | str]) -> Evidence:
     for warning in caught:
         warnings.warn(warning.message, stacklevel=2)
     lines = {line for line in (_relative(str(w.message), roots) for w in caught) if "not a record" in line}
-    return Evidence(tuple(_entries(found)), tuple(sorted(lines)))
+    return Evidence(tuple(_entries(found, studies)), tuple(sorted(lines)))
 
 
-def _entries(found: list[Record]) -> list[Entry]:
+def _entries(found: list[Record], studies: Mapping[str, str]) -> list[Entry]:
     unique = {record.model_dump_json(): record for record in found}
     ordered = sorted(unique.items(), key=lambda item: (_order(item[1]), item[0]))
     newest: dict[str, str] = {}
@@ -86,7 +91,7 @@ def _entries(found: list[Record]) -> list[Entry]:
     for (_, record), row in zip(ordered, names, strict=True):
         count = seen[record.id] = seen.get(record.id, 0) + 1
         key = record.id if count == 1 else f"{record.id}-{count}"
-        entries.append(Entry(key, record, machine_name(record), row))
+        entries.append(Entry(key, record, machine_name(record), row, studies.get(record.study, record.study)))
         newest[_cell(record)] = key  # within a cell the order is by time
     newest_of = [newest[_cell(entry.record)] for entry in entries]
     unblocked = {_attempt(e.record): e.key for e in reversed(entries) if e.record.status != "blocked"}

@@ -4,9 +4,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import jinja2
 import markupsafe
@@ -58,7 +59,7 @@ class Content:
     sections: list[Section]
 
 
-def build(records: list[Path], out: Path, title: str) -> Path:
+def build(records: list[Path], out: Path, title: str, studies: Mapping[str, str] = MappingProxyType({})) -> Path:
     """Build the report from records alone and swap it in as a whole.
 
     The same records give the same bytes, wherever they lie and in whatever order.
@@ -67,6 +68,7 @@ def build(records: list[Path], out: Path, title: str) -> Path:
         records: record files and folders of them.
         out: folder of the report; an earlier report there is replaced, and survives a build that fails.
         title: heading of the page.
+        studies: titles of studies by the ids that records carry; a study without one goes by its id.
 
     Returns:
         the page, `out/index.html`.
@@ -76,7 +78,7 @@ def build(records: list[Path], out: Path, title: str) -> Path:
     """
     out = Path(out)
     _check_replaceable(out)
-    content = compose(gather(records))
+    content = compose(gather(records, studies))
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)

@@ -70,11 +70,15 @@ class Conditions(NamedTuple):
     dtype: str
     machine: str
     resolution: str = ""
+    called: str = ""
 
     @property
     def title(self) -> str:
         """Short heading."""
-        parts = [self.study or self.dataset or "unnamed data", f"T = {self.frames}" if self.frames else ""]
+        parts = [
+            self.called or self.study or self.dataset or "unnamed data",
+            f"T = {self.frames}" if self.frames else "",
+        ]
         return ", ".join(filter(None, [*parts, f"{self.selection} weights" if self.selection else ""]))
 
     @property
@@ -83,7 +87,8 @@ class Conditions(NamedTuple):
         data = f"data {self.data_digest}" if self.data_digest else ""
         selection = f"selection: {self.selection}" if self.selection else ""
         split = f"{self.split} split" if self.split else ""
-        parts = [self.dataset, data, split, self.protocol, self.resolution, selection, self.dtype, self.machine]
+        study = f"study {self.study}" if self.called not in ("", self.study) else ""
+        parts = [study, self.dataset, data, split, self.protocol, self.resolution, selection, self.dtype, self.machine]
         return " · ".join(filter(None, parts))
 
     @property
@@ -113,7 +118,7 @@ def conditions(entry: Entry) -> Conditions:
     return Conditions(
         r.study, r.dataset or "", r.data_digest or "", r.protocol or "", 0 if is_video(entry) else r.frames or 0,
         r.selection or "", str(r.options.get("split") or ""), r.dtype or "", entry.machine,
-        size_words(r.resolution) if is_video(entry) else "",
+        size_words(r.resolution) if is_video(entry) else "", entry.study,
     )  # fmt: skip
 
 

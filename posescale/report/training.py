@@ -20,11 +20,14 @@ class Conditions(NamedTuple):
     dataset: str
     frames: int
     machine: str
+    called: str = ""
 
     @property
     def title(self) -> str:
         """Short heading."""
-        return ", ".join(filter(None, [self.study or self.dataset, f"T = {self.frames}" if self.frames else ""]))
+        return ", ".join(
+            filter(None, [self.called or self.study or self.dataset, f"T = {self.frames}" if self.frames else ""])
+        )
 
 
 def section(evidence: Evidence, looks: dict[str, Look]) -> Section:
@@ -33,7 +36,9 @@ def section(evidence: Evidence, looks: dict[str, Look]) -> Section:
     for entry in evidence.current("training"):
         r = entry.record
         if any(_finite(curve) for name, curve in r.samples.items() if name not in _AXES):
-            groups.setdefault(Conditions(r.study, r.dataset or "", r.frames or 0, entry.machine), []).append(entry)
+            groups.setdefault(
+                Conditions(r.study, r.dataset or "", r.frames or 0, entry.machine, entry.study), []
+            ).append(entry)
     blocks: list[Block] = []
     for where, entries in sorted(groups.items()):
         words = " · ".join(filter(None, [where.dataset, where.machine]))

@@ -18,8 +18,11 @@ from made_up_records import (
     value,
 )  # fmt: skip
 from page_reader import Page, contents, table
+from typer import Typer
+from typer.testing import CliRunner
 
 from posescale import records
+from posescale.commands.report import report
 from posescale.errors import DataError
 from posescale.report import build, site
 
@@ -159,26 +162,33 @@ def test_thousands_of_records(store, tmp_path):
     assert many < 20 * few
 
 
-def test_the_verb(store, tmp_path, full):
-    from typer import Typer
-    from typer.testing import CliRunner
-
-    from posescale.commands.report import report
-
+@pytest.fixture
+def verb():
+    """`posescale report` with some options."""
     app = Typer()
     app.command()(report)
-    options = [
-        "--records",
-        str(store(full[:3])),
-        "--records",
-        str(store(full[3:6], "b")),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = CliRunner().invoke(app, [*options, "--title", "Mine"])
+    return lambda *options: CliRunner().invoke(app, [str(option) for option in options])
+
+
+def test_the_verb(store, tmp_path, full, verb):
+    out = tmp_path / "out"
+    done = verb("--records", store(full[:3]), "--records", store(full[3:6], "b"), "--out", out, "--title", "Mine")
     assert done.exit_code == 0, done.output
-    assert "<h1>Mine</h1>" in (tmp_path / "out" / "index.html").read_text()
-    assert len((tmp_path / "out" / "records.jsonl").read_text().splitlines()) == 6
+    assert "<h1>Mine</h1>" in (out / "index.html").read_text()
+    assert len((out / "records.jsonl").read_text().splitlines()) == 6
+
+
+def test_studies_go_by_the_titles_they_are_given(store, tmp_path, verb):
+    root = store([accuracy("posemamba_s", 50, s, study=x) for s in range(2) for x in ("one", "two")])
+    out = tmp_path / "out"
+    told = verb("--records", root, "--out", out, "--study", "one=A <b> title")
+    assert told.exit_code == 0, told.output
+    page = (out / "index.html").read_text()
+    assert "<h3>A &lt;b&gt; title, T = 27, last weights</h3>" in page and "study one · synthetic_motion" in page
+    assert "<h3>two, T = 27, last weights</h3>" in page
+    assert (out / "tables" / "accuracy-one-t27-last.csv").exists()
+    wrong = verb("--records", root, "--out", out, "--study", "one")
+    assert wrong.exit_code == 2 and "expected ID=TITLE" in wrong.output
 
 
 def test_error_against_frames_is_drawn_where_a_study_has_several(store, tmp_path):
