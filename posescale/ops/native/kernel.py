@@ -12,6 +12,7 @@ LANES = STEPS = 16  # channels per block and steps per saved state, as in scan.h
 FORWARD_WIDTHS, BACKWARD_WIDTHS = (8, 4, 2, 1), (4, 2, 1)  # blocks per task, at most scan.h's MAX_WIDTH
 _SHARED = 0.5  # what the blocks of a task share, in units of the work on one block
 _BACKWARD_TASKS, _BATCH_GROUPS = 2, 16
+_TASKS_PER_THREAD, _TOKENS = 4, 128  # of the forward pass: at least so many tasks a thread, or tokens a task
 
 
 class _View(ctypes.Structure):
@@ -76,7 +77,7 @@ def forward(problem: Problem, y: Axes, keep: bool) -> Tensor:
     b, k, length, d, n, _ = _sizes(problem)
     saved = y.tensor.new_empty(states_shape(b, k, length, d, n) if keep else 0)
     if b * k * length * d:
-        _run("scan_forward", saved.dtype, _describe(problem, y, saved, _forward_width(b, d)))
+        _run("scan_forward", saved.dtype, _describe(problem, y, saved, *_forward_tasks(b, length, d)))
     return saved
 
 
@@ -90,7 +91,7 @@ def backward(
         return tuple(None if p is None else torch.zeros_like(p) for p in parameters)
     slices = min(b, _BATCH_GROUPS)
     sums = [None if p is None else p.new_empty(slices, *p.shape) for p in parameters]
-    scan = _describe(problem, dy, saved, _backward_width(b, d))
+    scan = _describe(problem, dy, saved, _backward_width(b, d), slices)
     partial = saved.new_empty(_tasks(1, d, scan.width), b, length, r + 2 * n)
     views = [_view(axes) for axes in (dy, dx, ddelta, dlow, dB, dC)]
     _run("scan_backward", saved.dtype, scan, _Gradients(*views, *map(_pointer, sums), _pointer(partial)))
@@ -108,13 +109,20 @@ def _tasks(batch: int, channels: int, width: int) -> int:
     return batch * -(-channels // (width * LANES))
 
 
-def _forward_width(batch: int, channels: int) -> int:
-    """Of the tasks that keep the busiest thread shortest: wide ones share work, narrow ones divide better."""
+def _forward_tasks(batch: int, length: int, channels: int) -> tuple[int, int]:
+    """Blocks per task and tasks along the batch.
+
+    Of the widths that which keeps the busiest thread shortest: wide tasks share work, narrow ones divide better. Short
+    batch entries share a task, and with it the loading of parameters, while every thread still gets some tasks.
+    """
+    threads = torch.get_num_threads()
 
     def longest(width: int) -> float:
-        return -(-_tasks(batch, channels, width) // torch.get_num_threads()) * (width + _SHARED)
+        return -(-_tasks(batch, channels, width) // threads) * (width + _SHARED)
 
-    return min(FORWARD_WIDTHS, key=longest)
+    width = min(FORWARD_WIDTHS, key=longest)
+    wanted = -(-_TASKS_PER_THREAD * threads // _tasks(1, channels, width))
+    return width, min(batch, max(wanted, batch * length // _TOKENS))
 
 
 def _backward_width(batch: int, channels: int) -> int:
@@ -122,7 +130,7 @@ def _backward_width(batch: int, channels: int) -> int:
     return next(w for w in BACKWARD_WIDTHS if w == 1 or _tasks(batch, channels, w) >= _BACKWARD_TASKS)
 
 
-def _describe(problem: Problem, y: Axes, saved: Tensor, width: int) -> _Scan:
+def _describe(problem: Problem, y: Axes, saved: Tensor, width: int, batch_groups: int) -> _Scan:
     b, k, length, d, n, r = _sizes(problem)
     order = None if problem.order is None else problem.order.to(torch.int32).contiguous()
     parameters = [None if p is None else p.contiguous() for p in (problem.A, problem.D, problem.W, problem.bias)]
@@ -139,7 +147,7 @@ def _describe(problem: Problem, y: Axes, saved: Tensor, width: int) -> _Scan:
         problem.merge,
         torch.get_num_threads(),
         width,
-        min(b, _BATCH_GROUPS),
+        batch_groups,
     )
     saved_at = saved.data_ptr() if saved.numel() else None
     scan = _Scan(*sizes, _pointer(order), ctypes.addressof(source), *map(_pointer, parameters), *views, saved_at)

@@ -43,7 +43,7 @@ typedef struct {
     int64_t batch, directions, length, channels, states, rank; /* B K L D N R */
     int64_t softplus, merge, threads;
     int64_t width;          /* blocks of LANES channels per task */
-    int64_t batch_groups;   /* tasks along the batch, each with its own sum of parameter gradients */
+    int64_t batch_groups;   /* tasks along the batch; in the backward pass each has its own sum of parameter gradients */
     const int32_t *order;   /* (K, L), or NULL for 0, 1, 2 ... */
     const int64_t *source;  /* (K): x.k index of each direction */
     const real *A;          /* (K, D, N) */
@@ -247,7 +247,6 @@ static int64_t begin_direction(const Scan *s, int64_t k, int64_t group, Block *b
             const real size = absolute(block->A[i]);
             if (size > block->reach[i % LANES]) block->reach[i % LANES] = size;
         }
-        clear(block->state, N * LANES);
     }
     return count;
 }

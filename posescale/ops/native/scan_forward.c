@@ -39,22 +39,30 @@ static void forward_chunk(int64_t N, const Chunk *q, const Block *k) {
         forward_states(N, 0, q, k);
 }
 
-static void forward_task(const Scan *s, Block *blocks, Chunk *q, int64_t b, int64_t group) {
+/* Direction k of one batch entry, for the blocks of one task. */
+static void forward_entry(const Scan *s, Block *blocks, int64_t count, Chunk *q, int64_t b, int64_t k) {
     const int64_t N = s->states;
+    for (int64_t j = 0; j < count; j++) clear(blocks[j].state, N * LANES);
+    for (int64_t chunk = 0; chunk * STEPS < s->length; chunk++) {
+        load_chunk(s, q, b, k, chunk, chunk + 1);
+        for (Block *block = blocks; block < blocks + count; block++) {
+            const int64_t at = b * s->y.b + k * s->y.k + block->channel * s->y.c;
+            if (s->saved)
+                memcpy(saved_state(s, b, k, chunk, block->channel), block->state, (size_t)N * LANES * sizeof(real));
+            load_block(s, block, q, b, k, 0);
+            prefetch(s->y, at, q->next, q->ahead);
+            forward_chunk(N, q, block);
+            store(block->tile.y, s->y, at, q->token, q->steps, block->lanes, s->merge && k > 0);
+        }
+    }
+}
+
+/* One slice of the batch and one group of channels; a direction's parameters are loaded once for all its entries. */
+static void forward_task(const Scan *s, Block *blocks, Chunk *q, int64_t slice, int64_t group) {
+    const int64_t start = slice * s->batch / s->batch_groups, end = (slice + 1) * s->batch / s->batch_groups;
     for (int64_t k = 0; k < s->directions; k++) {
         const int64_t count = begin_direction(s, k, group, blocks);
-        for (int64_t chunk = 0; chunk * STEPS < s->length; chunk++) {
-            load_chunk(s, q, b, k, chunk, chunk + 1);
-            for (Block *block = blocks; block < blocks + count; block++) {
-                const int64_t at = b * s->y.b + k * s->y.k + block->channel * s->y.c;
-                if (s->saved)
-                    memcpy(saved_state(s, b, k, chunk, block->channel), block->state, (size_t)N * LANES * sizeof(real));
-                load_block(s, block, q, b, k, 0);
-                prefetch(s->y, at, q->next, q->ahead);
-                forward_chunk(N, q, block);
-                store(block->tile.y, s->y, at, q->token, q->steps, block->lanes, s->merge && k > 0);
-            }
-        }
+        for (int64_t b = start; b < end; b++) forward_entry(s, blocks, count, q, b, k);
     }
 }
 
@@ -69,7 +77,7 @@ int posescale_scan_forward(const Scan *s) {
         void *memory = allocate(s, 0, blocks, &q);
         failed |= !memory;
 #pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < s->batch * groups; task++)
+        for (int64_t task = 0; task < s->batch_groups * groups; task++)
             if (memory) forward_task(s, blocks, &q, task / groups, task % groups);
         free(memory);
     }
