@@ -18,6 +18,7 @@ from posescale.errors import ConfigError, UnavailableError
 # What measuring and training import beyond torch, numpy, pandas and lightning.
 NEEDED = (
     "pydantic", "pyyaml", "typer", "rich", "psutil", "platformdirs", "scipy", "packaging", "opencv-python-headless",
+    "shapely",
 )  # fmt: skip
 THERE = ("torch", "numpy", "pandas", "lightning")  # and what they need
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")

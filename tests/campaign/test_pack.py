@@ -3,10 +3,11 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distribution
 
 import pytest
 
-from posescale import provenance
+from posescale import provenance, records
 from posescale.campaign import pack as packing
 from posescale.cards import ROOT, folder_digest
 from posescale.errors import ConfigError, UnavailableError
@@ -86,3 +87,43 @@ def test_a_pack_of_other_sources_says_nothing_of_the_commit(tmp_path, monkeypatc
     (tmp_path / packing.SEAL).write_text(seal)
     monkeypatch.setenv("POSESCALE_WHEELS", str(tmp_path))
     assert provenance.commit() == {"commit": "unknown", "dirty": None}
+
+
+_OTHER_MACHINE = """
+import sys
+here = [p for p in sys.path if "site-packages" not in p and "dist-packages" not in p]
+sys.path[:] = [*here, {site!r}]
+"""
+
+_PLAN = """
+- {part: right, name: eager, run: model_is_right, model: posemamba_tiny, frames: 3, modes: [eager]}
+- part: video
+  name: training
+  run: train
+  model: vitpose_tiny
+  frames: 1
+  seed: 0
+  overrides: {height: 64, width: 48}
+  data: {name: synthetic_video, settings: {train: 1, val: 1, test: 1, frames: 3}}
+  changes: {epochs: 1, steps_per_epoch: 1, batch: 1}
+"""
+
+
+def test_checking_and_training_need_nothing_but_what_travels(tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    for pin in packing.closure((*packing.THERE, *packing.NEEDED), set()):
+        package = distribution(pin.partition("==")[0])
+        for top in {file.parts[0] for file in package.files} - {"..", "__pycache__"}:
+            (site / top).symlink_to(package.locate_file(top))
+    assert (site / "torch").exists() and not (site / "snakemake").exists()
+    (tmp_path / "sitecustomize.py").write_text(_OTHER_MACHINE.format(site=str(site)))
+    (tmp_path / "plan.yaml").write_text(_PLAN)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "posescale", "campaign", "--device", "cpu", "--minutes", "4", "--out", "out",
+               "--plan", "plan.yaml"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = list(records.read(tmp_path / "out" / "records.jsonl"))
+    assert not [r.reason for r in found if r.status != "ok"]
+    assert [r.kind for r in found] == ["check", "training", "accuracy", "accuracy"]
