@@ -17,7 +17,7 @@ from torch import Tensor
 
 LOG2E = 1.4426950408889634
 LANES, CHUNK = 32, 16
-TARGET_PROGRAMS = 2048  # about half of what an H200 holds at 64 registers per thread; fewer and the sequence is cut
+FORWARD_PROGRAMS, BACKWARD_PROGRAMS = 2048, 1024  # about what an H100 holds; where there are fewer, the sequence is cut
 SHORTEST_SEGMENT = 8 * CHUNK
 
 
@@ -124,7 +124,7 @@ def _forward(q: _Launch, keep: bool) -> tuple[Tensor, Tensor]:
     slots = 1 if atomic else k
     y = q.x.new_zeros(b, slots, length, d) if atomic else q.x.new_empty(b, slots, length, d)
     if y.numel():
-        grid, segment = _grid(q)
+        grid, segment = _grid(q, FORWARD_PROGRAMS)
         ends, sums = _ends(q, None, grid, segment, reverse=False)
         kernels.forward[grid](
             q.x, q.proj, _given(q.delta, q.x), y, q.order, _sources(q), q.A, q.W, q.bias, q.skip, states, ends, sums,
@@ -144,7 +144,7 @@ def _backward(dy: Tensor, states: Tensor, q: _Launch) -> tuple[Tensor, ...]:
         return tuple(zeros)
     atomic = not torch.are_deterministic_algorithms_enabled()
     slots, dy = 1 if q.merge else k, dy.contiguous()
-    grid, segment = _grid(q)
+    grid, segment = _grid(q, BACKWARD_PROGRAMS)
     ends, sums = _ends(q, dy, grid, segment, reverse=True)
     new, per = q.x.new_empty, (b, grid[2])
     dx = torch.zeros_like(q.x) if atomic else new(b, k, length, d)
@@ -184,11 +184,11 @@ def _sizes(q: _Launch) -> tuple[int, int, int, int, int, int]:
     return q.x.shape[0], k, q.x.shape[2], d, n, q.W.shape[2]
 
 
-def _grid(q: _Launch) -> tuple[tuple[int, int, int], int]:
+def _grid(q: _Launch, programs: int) -> tuple[tuple[int, int, int], int]:
     """Programs along channels, (batch, direction) and segments; steps per segment, whole chunks. By shapes only."""
     b, k, length, d, _, _ = _sizes(q)
     blocks = _ceil(d, LANES)
-    wanted = min(_ceil(TARGET_PROGRAMS, blocks * b * k), max(1, length // SHORTEST_SEGMENT))
+    wanted = min(_ceil(programs, blocks * b * k), max(1, length // SHORTEST_SEGMENT))
     segment = _ceil(_ceil(length, wanted), CHUNK) * CHUNK
     return (blocks, b * k, _ceil(length, segment)), segment
 

@@ -1,8 +1,12 @@
 """Triton kernels of the fused multi-direction scan; equations at the head of native/scan.h.
 
-One program walks CB channels (lanes) of one direction of one batch entry through one segment of the sequence; the
-states are a (NP, CB) tile in registers, states along the first axis so that sums over states stay in a thread. NP and
-RP are N and R rounded up to powers of two. A is in units of log 2: exp(dt A) = exp2(dt A').
+One program, one warp, walks CB channels of one direction of one batch entry through one segment of the sequence. A
+thread is a channel and holds its N states, so that sums over states stay in it: tiles are (CB, NP), and addresses are
+told not to be contiguous, for Triton would spread vectors of them over the warp otherwise. The backward pass sums over
+channels too, and leaves the layout to Triton. What the next step reads is fetched while this one computes.
+
+NP and RP are N and R rounded up to powers of two. A is in units of log 2: exp(dt A) = exp2(dt A'). Only offsets
+within one batch entry are 32 bits wide.
 
 Layouts (contiguous): x (B, S, L, D), proj (B, L, K, R + 2N), delta and ddelta (B, K, L, D), A (K, D, N), D and bias
 (K, D), W (K, D, R), order (K, L), y and dy (B, Y, L, D) with Y = K or 1, states (B, K, chunks, N, D), ends (segments,
@@ -33,27 +37,37 @@ def _slope(v):
 
 
 @triton.jit
-def _step(proj, delta, at, W, bias, r, c, lanes, i, L, K, D, ROW, k, b,
-          R: tl.constexpr, LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, TERMS: tl.constexpr):  # fmt: skip
-    """Row i's dt-inputs (RP,), v and dt (CB,)."""
-    low = tl.load(proj + at + r, mask=r < R, other=0)
+def _dt_inputs(proj, delta, i, r, c, lanes, K, D, N: tl.constexpr, R: tl.constexpr, LOW_RANK: tl.constexpr):
+    """Of token i: the low-rank inputs of dt (RP,), and the given delta (CB,) in place of them."""
+    low = tl.load(proj + i * (K * (R + 2 * N)) + r, mask=r < R, other=0)
     if LOW_RANK:
-        v = tl.sum(W * low[:, None], axis=0) + bias
+        given = tl.zeros_like(lanes.to(low.dtype))
     else:
-        v = tl.load(delta + ((b * K + k) * L + i) * D + c, mask=lanes, other=0) + bias
+        given = tl.load(delta + i * D + c, mask=lanes, other=0)
+    return low, given
+
+
+@triton.jit
+def _dt(low, given, W, bias, LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, TERMS: tl.constexpr):
+    """V and dt (CB,)."""
+    if LOW_RANK:
+        v = tl.sum(W * low[None, :], axis=1) + bias
+    else:
+        v = given + bias
     if SOFTPLUS:
         dt = _softplus(v, TERMS)
     else:
         dt = v
-    return low, v, dt
+    return v, dt
 
 
 @triton.jit
 def _parameters(A, W, bias, k, c, n, r, lanes, D, N: tl.constexpr, R: tl.constexpr):
-    """A (NP, CB), W (RP, CB) and bias (CB,) of this program's channels, 0 outside."""
-    rows = (k * D + c)[None, :]
-    a = tl.load(A + rows * N + n[:, None], mask=(n[:, None] < N) & lanes[None, :], other=0)
-    w = tl.load(W + rows * R + r[:, None], mask=(r[:, None] < R) & lanes[None, :], other=0)
+    """A (CB, NP), W (CB, RP) and bias (CB,) of this program's channels, 0 outside."""
+    rows = (k * D + c)[:, None]
+    at_a, at_w = rows * N + n[None, :], rows * R + r[None, :]
+    a = tl.load(A + tl.max_contiguous(at_a, (1, 1)), mask=(n[None, :] < N) & lanes[:, None], other=0)
+    w = tl.load(W + tl.max_contiguous(at_w, (1, 1)), mask=(r[None, :] < R) & lanes[:, None], other=0)
     return a, w, tl.load(bias + k * D + c, mask=lanes, other=0)
 
 
@@ -63,10 +77,21 @@ def _entering(ends, sums, a, first, last, step, b, k, c, n, valid, lanes, B, K, 
     h = tl.zeros_like(a)
     for s in range(first, last, step):
         row = (s * B + b) * K + k
-        end = tl.load(ends + (row * N + n[:, None]) * D + c[None, :], mask=valid, other=0)
+        end = tl.load(ends + (row * N + n[None, :]) * D + c[:, None], mask=valid, other=0)
         total = tl.load(sums + row * D + c, mask=lanes, other=0)
-        h = tl.exp2(a * total[None, :]) * h + end
+        h = tl.exp2(a * total[:, None]) * h + end
     return h
+
+
+@triton.jit
+def _place(K):
+    """Batch entry, 64 bits wide, direction and segment of this program."""
+    return (tl.program_id(1) // K).to(tl.int64), tl.program_id(1) % K, tl.program_id(2)
+
+
+@triton.jit
+def _channels(CB: tl.constexpr):
+    return tl.max_contiguous(tl.program_id(0) * CB + tl.arange(0, CB), 1)
 
 
 @triton.jit
@@ -75,30 +100,42 @@ def segment_ends(x, proj, delta, dy, order, source, A, W, bias, ends, sums, B, S
                  LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, TERMS: tl.constexpr,
                  REVERSE: tl.constexpr):  # fmt: skip
     """The state at each segment's end from zero at its start (REVERSE: the adjoint at its start), and sum dt."""
-    b, k, segment = tl.program_id(1) // K, tl.program_id(1) % K, tl.program_id(2)
-    c, n, r = tl.program_id(0) * CB + tl.arange(0, CB), tl.arange(0, NP), tl.arange(0, RP)
+    b, k, segment = _place(K)
+    c, n, r = _channels(CB), tl.arange(0, NP), tl.arange(0, RP)
     lanes, ROW = c < D, R + 2 * N
     a, w, offset = _parameters(A, W, bias, k, c, n, r, lanes, D, N, R)
-    h, total, start = tl.zeros_like(a), tl.zeros_like(offset), segment * SEGMENT
+    proj += (b * L * K + k) * ROW
+    delta += (b * K + k) * L * D
+    if REVERSE:
+        given_in, factor = dy + (b * Y + k % Y) * L * D, proj + R + N + n
+    else:
+        given_in, factor = x + (b * S + tl.load(source + k)) * L * D, proj + R + n
+    start = segment * SEGMENT
     steps = tl.minimum(SEGMENT, L - start)
+    # token number j of this walk is table[j * step]
+    table, step = order + k * L + start, 1
+    if REVERSE:
+        table, step = table + steps - 1, -1
+    h, total = tl.zeros_like(a), tl.zeros_like(offset)
+    i, ahead = tl.load(table), tl.load(table + tl.minimum(1, steps - 1) * step)
+    low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
+    u = tl.load(given_in + i * D + c, mask=lanes, other=0)
     for j in range(steps):
-        p = start + steps - 1 - j if REVERSE else start + j
-        i = tl.load(order + k * L + p)
-        at = ((b * L + i) * K + k) * ROW
-        low, v, dt = _step(proj, delta, at, w, offset, r, c, lanes, i, L, K, D, ROW, k, b, R, LOW_RANK, SOFTPLUS, TERMS)
+        row = tl.load(factor + i * (K * ROW), mask=n < N, other=0)
+        next_low, next_given = _dt_inputs(proj, delta, ahead, r, c, lanes, K, D, N, R, LOW_RANK)
+        next_u = tl.load(given_in + ahead * D + c, mask=lanes, other=0)
+        i, ahead = ahead, tl.load(table + tl.minimum(j + 2, steps - 1) * step)
+        v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
         total += dt
-        decay = tl.exp2(dt[None, :] * a)
+        decay = tl.exp2(dt[:, None] * a)
         if REVERSE:
-            g = tl.load(dy + ((b * Y + k % Y) * L + i) * D + c, mask=lanes, other=0)
-            C = tl.load(proj + at + R + N + n, mask=n < N, other=0)
-            h = (h + g[None, :] * C[:, None]) * decay
+            h = (h + u[:, None] * row[None, :]) * decay
         else:
-            u = tl.load(x + ((b * S + tl.load(source + k)) * L + i) * D + c, mask=lanes, other=0)
-            bn = tl.load(proj + at + R + n, mask=n < N, other=0)
-            h = decay * h + (dt * u)[None, :] * bn[:, None]
-    row = (segment * B + b) * K + k
-    tl.store(ends + (row * N + n[:, None]) * D + c[None, :], h, mask=(n[:, None] < N) & lanes[None, :])
-    tl.store(sums + row * D + c, total, mask=lanes)
+            h = decay * h + (dt * u)[:, None] * row[None, :]
+        low, given, u = next_low, next_given, next_u
+    at = (segment * B + b) * K + k
+    tl.store(ends + (at * N + n[None, :]) * D + c[:, None], h, mask=(n[None, :] < N) & lanes[:, None])
+    tl.store(sums + at * D + c, total, mask=lanes)
 
 
 @triton.jit
@@ -107,32 +144,40 @@ def forward(x, proj, delta, y, order, source, A, W, bias, skip, states, ends, su
             CHUNK: tl.constexpr, LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, TERMS: tl.constexpr,
             KEEP: tl.constexpr, ATOMIC: tl.constexpr):  # fmt: skip
     """Outputs of one segment, added (ATOMIC) or stored at the tokens' rows; KEEP: the state before every chunk."""
-    b, k, segment = tl.program_id(1) // K, tl.program_id(1) % K, tl.program_id(2)
-    c, n, r = tl.program_id(0) * CB + tl.arange(0, CB), tl.arange(0, NP), tl.arange(0, RP)
+    b, k, segment = _place(K)
+    c, n, r = _channels(CB), tl.arange(0, NP), tl.arange(0, RP)
     lanes, ROW = c < D, R + 2 * N
-    valid = (n[:, None] < N) & lanes[None, :]
+    valid = (n[None, :] < N) & lanes[:, None]
     a, w, offset = _parameters(A, W, bias, k, c, n, r, lanes, D, N, R)
     d = tl.load(skip + k * D + c, mask=lanes, other=0)
     h = _entering(ends, sums, a, 0, segment, 1, b, k, c, n, valid, lanes, B, K, D, N)
-    from_x, start = (b * S + tl.load(source + k)) * L, segment * SEGMENT
-    for p in range(start, tl.minimum(start + SEGMENT, L)):
+    x += (b * S + tl.load(source + k)) * L * D
+    y += (b * Y + k % Y) * L * D
+    proj += (b * L * K + k) * ROW
+    delta += (b * K + k) * L * D
+    states += (b * K + k) * CHUNKS * N * D
+    table, start = order + k * L, segment * SEGMENT
+    end = tl.minimum(start + SEGMENT, L)
+    i, ahead = tl.load(table + start), tl.load(table + tl.minimum(start + 1, end - 1))
+    low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
+    u = tl.load(x + i * D + c, mask=lanes, other=0)
+    for p in range(start, end):
         if KEEP:
             if p % CHUNK == 0:
-                chunk = (b * K + k) * CHUNKS + p // CHUNK
-                tl.store(states + (chunk * N + n[:, None]) * D + c[None, :], h, mask=valid)
-        i = tl.load(order + k * L + p)
-        at = ((b * L + i) * K + k) * ROW
-        low, v, dt = _step(proj, delta, at, w, offset, r, c, lanes, i, L, K, D, ROW, k, b, R, LOW_RANK, SOFTPLUS, TERMS)
-        u = tl.load(x + (from_x + i) * D + c, mask=lanes, other=0)
-        bn = tl.load(proj + at + R + n, mask=n < N, other=0)
-        cn = tl.load(proj + at + R + N + n, mask=n < N, other=0)
-        h = tl.exp2(dt[None, :] * a) * h + (dt * u)[None, :] * bn[:, None]
-        out = tl.sum(h * cn[:, None], axis=0) + d * u
-        to = y + ((b * Y + k % Y) * L + i) * D + c
+                tl.store(states + (p // CHUNK * N + n[None, :]) * D + c[:, None], h, mask=valid)
+        bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
+        cn = tl.load(proj + i * (K * ROW) + R + N + n, mask=n < N, other=0)
+        next_low, next_given = _dt_inputs(proj, delta, ahead, r, c, lanes, K, D, N, R, LOW_RANK)
+        next_u = tl.load(x + ahead * D + c, mask=lanes, other=0)
+        after = tl.load(table + tl.minimum(p + 2, end - 1))
+        v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
+        h = tl.exp2(dt[:, None] * a) * h + (dt * u)[:, None] * bn[None, :]
+        out = tl.sum(h * cn[None, :], axis=1) + d * u
         if ATOMIC:
-            tl.atomic_add(to, out, mask=lanes, sem="relaxed")
+            tl.atomic_add(y + i * D + c, out, mask=lanes, sem="relaxed")
         else:
-            tl.store(to, out, mask=lanes)
+            tl.store(y + i * D + c, out, mask=lanes)
+        i, ahead, low, given, u = ahead, after, next_low, next_given, next_u
 
 
 @triton.jit
@@ -146,75 +191,81 @@ def backward(x, proj, delta, dy, order, source, A, W, bias, skip, states, ends, 
     dx (B, X, L, D) is added to (ATOMIC, X = S) or stored per direction (X = K). rows (channel blocks, B, L, K, R + 2N)
     and the parameters' gradients (B, segments, K, ...) are written once per program and summed by the caller.
     """
-    b, k, segment = tl.program_id(1) // K, tl.program_id(1) % K, tl.program_id(2)
+    b, k, segment = _place(K)
     c, n, r = tl.program_id(0) * CB + tl.arange(0, CB), tl.arange(0, NP), tl.arange(0, RP)
     lanes, ROW = c < D, R + 2 * N
-    valid = (n[:, None] < N) & lanes[None, :]
+    valid = (n[None, :] < N) & lanes[:, None]
     a, w, offset = _parameters(A, W, bias, k, c, n, r, lanes, D, N, R)
     d = tl.load(skip + k * D + c, mask=lanes, other=0)
     g = _entering(ends, sums, a, SEGMENTS - 1, segment, -1, b, k, c, n, valid, lanes, B, K, D, N)
     grad_a, grad_w = tl.zeros_like(a), tl.zeros_like(w)
     grad_offset, grad_d = tl.zeros_like(offset), tl.zeros_like(d)
     s = tl.load(source + k)
-    program = (segment * B * K + tl.program_id(1)) * tl.num_programs(0) + tl.program_id(0)
-    scratch = history + program * (CHUNK * NP * CB) + n[:, None] * CB + tl.arange(0, CB)[None, :]
+    x += (b * S + s) * L * D
+    dx += (b * X + (s if ATOMIC else k)) * L * D
+    dy += (b * Y + k % Y) * L * D
+    proj += (b * L * K + k) * ROW
+    rows += ((tl.program_id(0) * B + b) * L * K + k) * ROW
+    delta += (b * K + k) * L * D
+    ddelta += (b * K + k) * L * D
+    states += (b * K + k) * CHUNKS * N * D
+    program = ((segment * B + b) * K + k) * tl.num_programs(0) + tl.program_id(0)
+    scratch = history + program * (CHUNK * NP * CB) + n[None, :] * CB + tl.arange(0, CB)[:, None]
     start = segment * SEGMENT
     chunks = tl.cdiv(tl.minimum(SEGMENT, L - start), CHUNK)
     for back in range(chunks):
         first = start + (chunks - 1 - back) * CHUNK
         steps = tl.minimum(CHUNK, L - first)
-        chunk = (b * K + k) * CHUNKS + first // CHUNK
-        h = tl.load(states + (chunk * N + n[:, None]) * D + c[None, :], mask=valid, other=0)
+        table = order + k * L + first
+        h = tl.load(states + (first // CHUNK * N + n[None, :]) * D + c[:, None], mask=valid, other=0)
+        i = tl.load(table)
         for j in range(steps):
+            low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
+            u = tl.load(x + i * D + c, mask=lanes, other=0)
+            bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
+            i = tl.load(table + tl.minimum(j + 1, steps - 1))
             tl.store(scratch + j * (NP * CB), h)
-            i = tl.load(order + k * L + first + j)
-            at = ((b * L + i) * K + k) * ROW
-            low, v, dt = _step(
-                proj, delta, at, w, offset, r, c, lanes, i, L, K, D, ROW, k, b, R, LOW_RANK, SOFTPLUS, TERMS
-            )
-            u = tl.load(x + ((b * S + s) * L + i) * D + c, mask=lanes, other=0)
-            bn = tl.load(proj + at + R + n, mask=n < N, other=0)
-            h = tl.exp2(dt[None, :] * a) * h + (dt * u)[None, :] * bn[:, None]
+            v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
+            h = tl.exp2(dt[:, None] * a) * h + (dt * u)[:, None] * bn[None, :]
         tl.debug_barrier()  # the states were written by this program; they are read in the same or another layout
         for j in range(steps):
-            i = tl.load(order + k * L + first + steps - 1 - j)
-            at = ((b * L + i) * K + k) * ROW
-            low, v, dt = _step(
-                proj, delta, at, w, offset, r, c, lanes, i, L, K, D, ROW, k, b, R, LOW_RANK, SOFTPLUS, TERMS
-            )
-            u = tl.load(x + ((b * S + s) * L + i) * D + c, mask=lanes, other=0)
-            grad_y = tl.load(dy + ((b * Y + k % Y) * L + i) * D + c, mask=lanes, other=0)
-            bn = tl.load(proj + at + R + n, mask=n < N, other=0)
-            cn = tl.load(proj + at + R + N + n, mask=n < N, other=0)
+            low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
+            u = tl.load(x + i * D + c, mask=lanes, other=0)
+            grad_y = tl.load(dy + i * D + c, mask=lanes, other=0)
+            bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
+            cn = tl.load(proj + i * (K * ROW) + R + N + n, mask=n < N, other=0)
             before = tl.load(scratch + (steps - 1 - j) * (NP * CB))
-            decay, dtx = tl.exp2(dt[None, :] * a), dt * u
-            after = decay * before + dtx[None, :] * bn[:, None]
-            g += grad_y[None, :] * cn[:, None]
-            row = rows + ((tl.program_id(0) * B + b) * L + i) * K * ROW + k * ROW
-            tl.store(row + R + N + n, tl.sum(grad_y[None, :] * after, axis=1), mask=n < N)
-            tl.store(row + R + n, tl.sum(g * dtx[None, :], axis=1), mask=n < N)
-            along_dtx = tl.sum(g * bn[:, None], axis=0)
+            ahead = tl.load(table + tl.maximum(steps - 2 - j, 0))
+            v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
+            decay, dtx = tl.exp2(dt[:, None] * a), dt * u
+            after = decay * before + dtx[:, None] * bn[None, :]
+            g += grad_y[:, None] * cn[None, :]
+            row = rows + i * (K * ROW)
+            tl.store(row + R + N + n, tl.sum(grad_y[:, None] * after, axis=0), mask=n < N)
+            tl.store(row + R + n, tl.sum(g * dtx[:, None], axis=0), mask=n < N)
+            along_dtx = tl.sum(g * bn[None, :], axis=1)
             g *= decay
             along_a = g * before
-            grad_a += along_a * dt[None, :]
-            grad_v = tl.sum(along_a * a, axis=0) * LN2 + along_dtx * u
+            grad_a += along_a * dt[:, None]
+            grad_v = tl.sum(along_a * a, axis=1) * LN2 + along_dtx * u
             if SOFTPLUS:
                 grad_v *= _slope(v)
             grad_d += u * grad_y
             grad_offset += grad_v
             if LOW_RANK:
-                grad_w += grad_v[None, :] * low[:, None]
-                tl.store(row + r, tl.sum(grad_v[None, :] * w, axis=1), mask=r < R)
+                grad_w += grad_v[:, None] * low[None, :]
+                tl.store(row + r, tl.sum(grad_v[:, None] * w, axis=0), mask=r < R)
             else:
-                tl.store(ddelta + ((b * K + k) * L + i) * D + c, grad_v, mask=lanes)
+                tl.store(ddelta + i * D + c, grad_v, mask=lanes)
             grad_u = along_dtx * dt + d * grad_y
             if ATOMIC:
-                tl.atomic_add(dx + ((b * X + s) * L + i) * D + c, grad_u, mask=lanes, sem="relaxed")
+                tl.atomic_add(dx + i * D + c, grad_u, mask=lanes, sem="relaxed")
             else:
-                tl.store(dx + ((b * X + k) * L + i) * D + c, grad_u, mask=lanes)
+                tl.store(dx + i * D + c, grad_u, mask=lanes)
+            i = ahead
         tl.debug_barrier()
     channel = ((b * SEGMENTS + segment) * K + k) * D + c
-    tl.store(dA + channel[None, :] * N + n[:, None], grad_a, mask=valid)
-    tl.store(dW + channel[None, :] * R + r[:, None], grad_w, mask=(r[:, None] < R) & lanes[None, :])
+    tl.store(dA + channel[:, None] * N + n[None, :], grad_a, mask=valid)
+    tl.store(dW + channel[:, None] * R + r[None, :], grad_w, mask=(r[None, :] < R) & lanes[:, None])
     tl.store(dbias + channel, grad_offset, mask=lanes)
     tl.store(dskip + channel, grad_d, mask=lanes)
