@@ -5,6 +5,7 @@
       run: latency              # a key of `posescale.campaign.cell.RUNS`
       each: {frames: [27, 81]}  # one cell for every combination
       forecast: 60              # seconds a cell takes; learnt better from what earlier cells took
+      first: false              # before all that is not, so that even short minutes see something of every part
       resumable: false          # a cut cell goes on in the next call (training), so any rest of time is used
       models: [posemamba_s]     # whatever else the run wants
 
@@ -38,6 +39,7 @@ class Entry(BaseModel):
     blocked: str = ""
     each: dict[str, list[Any]] = Field(default_factory=dict)
     forecast: PositiveFloat = 60.0
+    first: bool = False
     resumable: bool = False
 
 
@@ -72,7 +74,7 @@ def default_plan(device: str) -> Path:
 
 
 def read_plan(path: Path | str) -> list[Cell]:
-    """The cells of a plan, in the order of the parts and of the file.
+    """The cells of a plan: what is `first` before the rest, each in the order of the parts and of the file.
 
     Raises:
         ConfigError: the file is no plan; names entry, key and what was expected.
@@ -84,11 +86,13 @@ def read_plan(path: Path | str) -> list[Cell]:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(listed, list):
         raise ConfigError(f"{path}: expected a list of entries, found {type(listed).__name__}")
-    cells = [cell for number, values in enumerate(listed, 1) for cell in _cells(_entry(path, number, values))]
+    entries = [_entry(path, number, values) for number, values in enumerate(listed, 1)]
+    entries.sort(key=lambda entry: (not entry.first, PARTS.index(entry.part)))  # stable
+    cells = [cell for entry in entries for cell in _cells(entry)]
     keys = [cell.key("") for cell in cells]
     if twice := {cell.label for cell, key in zip(cells, keys) if keys.count(key) > 1}:
         raise ConfigError(f"{path}: the same work is planned twice: {', '.join(sorted(twice))}")
-    return sorted(cells, key=lambda cell: PARTS.index(cell.part))  # stable: the file's order within a part
+    return cells
 
 
 def _entry(path: Path, number: int, values: Any) -> Entry:

@@ -71,7 +71,7 @@ def _multi(u, proj, dt_weight, dt_bias, A, D, orders, sources, merge: bool) -> T
     n = A.shape[1]
     dt, B, C = proj.split([r, n, n], dim=-1)
     delta = torch.einsum("blkr,kdr->blkd", dt, dt_weight)
-    x = u[:, list(sources)].transpose(1, 2)
+    x = torch.stack([u[:, source] for source in sources], 2)  # no index from the host: a CUDA graph can hold it
     x, delta, B, C = (in_order(v, orders).permute(1, 2, 3, 0) for v in (x, delta, B, C))
     y = _selective(x.flatten(1, 2), delta.flatten(1, 2), A, B, C, D, dt_bias.flatten(), True)
     return to_tokens(y.unflatten(1, (k, d)).permute(3, 0, 1, 2), orders, merge)

@@ -19,12 +19,13 @@ def test_combinations_and_order(tmp_path):
 - {part: models, name: clips, run: latency, each: {frames: [[9], [27]], mode: [graph, eager]}, models: [a], forecast: 7}
 - {part: right, name: check, run: scan_is_right}
 - {part: models, name: more, run: latency}
+- {part: scan, name: glance, run: scan, first: true}
 """))  # fmt: skip
     assert [c.label for c in cells] == [
-        "check", "clips, frames 9, mode graph", "clips, frames 9, mode eager", "clips, frames 27, mode graph",
+        "glance", "check", "clips, frames 9, mode graph", "clips, frames 9, mode eager", "clips, frames 27, mode graph",
         "clips, frames 27, mode eager", "more",
     ]  # fmt: skip
-    assert cells[1].settings == {"models": ["a"], "frames": [9], "mode": "graph"} and cells[1].forecast == 7
+    assert cells[2].settings == {"models": ["a"], "frames": [9], "mode": "graph"} and cells[2].forecast == 7
 
 
 def test_a_label_or_a_forecast_does_not_change_the_work(tmp_path):

@@ -16,9 +16,27 @@ import torch
 from torch import Tensor
 
 LOG2E = 1.4426950408889634
-LANES, CHUNK = 32, 16
-FORWARD_PROGRAMS, BACKWARD_PROGRAMS = 2048, 1024  # about what an H100 holds; where there are fewer, the sequence is cut
-SHORTEST_SEGMENT = 8 * CHUNK
+CHUNK = 16
+SHORTEST_SEGMENT = 2 * CHUNK
+
+
+class _Tiling(NamedTuple):
+    """Channels of one program, and programs that a GPU holds: where there are fewer, the sequence is cut."""
+
+    lanes: int
+    programs: int
+
+
+# By registers, on an H100. Few sequences fill it with small programs only; the backward pass gains from some waiting.
+FORWARD, BACKWARD = (_Tiling(64, 1584), _Tiling(32, 2112)), (_Tiling(32, 1900),)
+
+
+class _Grid(NamedTuple):
+    """Channels of one program, steps of one segment (whole chunks), and programs along both axes."""
+
+    lanes: int
+    segment: int
+    programs: tuple[int, int]
 
 
 class _Launch(NamedTuple):
@@ -124,12 +142,12 @@ def _forward(q: _Launch, keep: bool) -> tuple[Tensor, Tensor]:
     slots = 1 if atomic else k
     y = q.x.new_zeros(b, slots, length, d) if atomic else q.x.new_empty(b, slots, length, d)
     if y.numel():
-        grid, segment = _grid(q, FORWARD_PROGRAMS)
-        ends, sums = _ends(q, None, grid, segment, reverse=False)
-        kernels.forward[grid](
+        grid = _grid(q, FORWARD)
+        ends, sums = _ends(q, None, grid)
+        kernels.forward[grid.programs](
             q.x, q.proj, _given(q.delta, q.x), y, q.order, _sources(q), q.A, q.W, q.bias, q.skip, states, ends, sums,
-            b, q.x.shape[1], length, k, d, slots, segment, _ceil(length, CHUNK),
-            **_constants(q), CHUNK=CHUNK, KEEP=keep, ATOMIC=atomic, num_warps=1,
+            b, q.x.shape[1], length, k, d, slots, grid.segment, _ceil(length, CHUNK),
+            **_constants(q, grid.lanes), CHUNK=CHUNK, KEEP=keep, ATOMIC=atomic, num_warps=1,
         )  # fmt: skip
     return (y.sum(1) if q.merge else y), states
 
@@ -139,41 +157,42 @@ def _backward(dy: Tensor, states: Tensor, q: _Launch) -> tuple[Tensor, ...]:
     from posescale.ops.triton_scan import kernels
 
     b, k, length, d, n, r = _sizes(q)
-    if not b * length:
+    if not b * length * d:
         zeros = [None if t is None else torch.zeros_like(t) for t in (q.x, q.proj, q.delta, q.W, q.bias, q.A, q.skip)]
         return tuple(zeros)
     atomic = not torch.are_deterministic_algorithms_enabled()
     slots, dy = 1 if q.merge else k, dy.contiguous()
-    grid, segment = _grid(q, BACKWARD_PROGRAMS)
-    ends, sums = _ends(q, dy, grid, segment, reverse=True)
-    new, per = q.x.new_empty, (b, grid[2])
+    grid = _grid(q, BACKWARD)
+    walks, segments = grid.programs
+    ends, sums = _ends(q, dy, grid)
+    new, per, blocks = q.x.new_empty, (b, segments), walks // (b * k)
     dx = torch.zeros_like(q.x) if atomic else new(b, k, length, d)
-    ddelta, rows = (None if q.delta is None else torch.empty_like(q.delta)), new(grid[0], *q.proj.shape)
+    ddelta, rows = (None if q.delta is None else torch.empty_like(q.delta)), new(blocks, *q.proj.shape)
     dA, dW, dbias, dskip = (new(*per, *t.shape) for t in (q.A, q.W, q.bias, q.skip))
-    history = new(grid[0] * grid[1] * grid[2], CHUNK, _power_of_2(n), LANES)
-    kernels.backward[grid](
+    history = new(walks * segments, CHUNK, _power_of_2(n), grid.lanes)
+    kernels.backward[grid.programs](
         q.x, q.proj, _given(q.delta, q.x), dy, q.order, _sources(q), q.A, q.W, q.bias, q.skip, states, ends, sums,
         history, dx, _given(ddelta, q.x), rows, dA, dW, dbias, dskip,
-        b, q.x.shape[1], dx.shape[1], length, k, d, slots, segment, _ceil(length, CHUNK), grid[2],
-        **_constants(q), CHUNK=CHUNK, ATOMIC=atomic, num_warps=1,
+        b, q.x.shape[1], dx.shape[1], length, k, d, slots, grid.segment, _ceil(length, CHUNK), segments,
+        **_constants(q, grid.lanes), CHUNK=CHUNK, ATOMIC=atomic, num_warps=1,
     )  # fmt: skip
     if not atomic:
         dx = _sum_by_source(dx, q)
     return dx, rows.sum(0), ddelta, *(t.sum((0, 1)) for t in (dW, dbias, dA, dskip))
 
 
-def _ends(
-    q: _Launch, dy: Tensor | None, grid: tuple[int, int, int], segment: int, reverse: bool
-) -> tuple[Tensor, Tensor]:
-    """End states and sums of dt of all segments; unused memory when there is only one."""
+def _ends(q: _Launch, dy: Tensor | None, grid: _Grid) -> tuple[Tensor, Tensor]:
+    """End states, or with dy adjoints, and sums of dt of all segments; unused memory when there is only one."""
     from posescale.ops.triton_scan import kernels
 
     b, k, length, d, n, _ = _sizes(q)
-    ends, sums = q.x.new_empty(grid[2], b, k, n, d), q.x.new_empty(grid[2], b, k, d)
-    if grid[2] > 1:
-        kernels.segment_ends[grid](
+    segments = grid.programs[1]
+    ends, sums = q.x.new_empty(segments, b, k, n, d), q.x.new_empty(segments, b, k, d)
+    if segments > 1:
+        kernels.segment_ends[grid.programs](
             q.x, q.proj, _given(q.delta, q.x), _given(dy, q.x), q.order, _sources(q), q.A, q.W, q.bias, ends, sums,
-            b, q.x.shape[1], length, k, d, 1 if q.merge else k, segment, **_constants(q), REVERSE=reverse, num_warps=1,
+            b, q.x.shape[1], length, k, d, 1 if q.merge else k, grid.segment, **_constants(q, grid.lanes),
+            REVERSE=dy is not None, num_warps=1,
         )  # fmt: skip
     return ends, sums
 
@@ -184,24 +203,28 @@ def _sizes(q: _Launch) -> tuple[int, int, int, int, int, int]:
     return q.x.shape[0], k, q.x.shape[2], d, n, q.W.shape[2]
 
 
-def _grid(q: _Launch, programs: int) -> tuple[tuple[int, int, int], int]:
-    """Programs along channels, (batch, direction) and segments; steps per segment, whole chunks. By shapes only."""
+def _grid(q: _Launch, tilings: tuple[_Tiling, ...]) -> _Grid:
+    """The first tiling that fills the GPU, or the last. By shapes only, so that repetitions add in the same order."""
     b, k, length, d, _, _ = _sizes(q)
-    blocks = _ceil(d, LANES)
-    wanted = min(_ceil(programs, blocks * b * k), max(1, length // SHORTEST_SEGMENT))
-    segment = _ceil(_ceil(length, wanted), CHUNK) * CHUNK
-    return (blocks, b * k, _ceil(length, segment)), segment
+    most = max(1, length // SHORTEST_SEGMENT)
+    for lanes, programs in tilings:
+        walks = _ceil(d, lanes) * b * k
+        if walks * most >= programs:
+            break
+    segments = min(most, max(1, programs // walks))
+    segment = _ceil(_ceil(length, segments), CHUNK) * CHUNK
+    return _Grid(lanes, segment, (walks, _ceil(length, segment)))
 
 
 def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def _constants(q: _Launch) -> dict[str, int | bool]:
+def _constants(q: _Launch, lanes: int) -> dict[str, int | bool]:
     *_, n, r = _sizes(q)
     terms = 18 if q.x.dtype == torch.float64 else 7  # of the artanh series, whose argument is at most 1/3
     padded = {"NP": _power_of_2(n), "RP": _power_of_2(r)}
-    return {"N": n, "R": r, **padded, "CB": LANES, "LOW_RANK": q.delta is None, "SOFTPLUS": q.softplus, "TERMS": terms}
+    return {"N": n, "R": r, **padded, "CB": lanes, "LOW_RANK": q.delta is None, "SOFTPLUS": q.softplus, "TERMS": terms}
 
 
 def _power_of_2(n: int) -> int:

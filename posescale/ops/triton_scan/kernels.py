@@ -49,7 +49,7 @@ def _dt_inputs(proj, delta, i, r, c, lanes, K, D, N: tl.constexpr, R: tl.constex
 
 @triton.jit
 def _dt(low, given, W, bias, LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, TERMS: tl.constexpr):
-    """V and dt (CB,)."""
+    """Input of the softplus and dt (CB,)."""
     if LOW_RANK:
         v = tl.sum(W * low[None, :], axis=1) + bias
     else:
@@ -84,14 +84,11 @@ def _entering(ends, sums, a, first, last, step, b, k, c, n, valid, lanes, B, K, 
 
 
 @triton.jit
-def _place(K):
-    """Batch entry, 64 bits wide, direction and segment of this program."""
-    return (tl.program_id(1) // K).to(tl.int64), tl.program_id(1) % K, tl.program_id(2)
-
-
-@triton.jit
-def _channels(CB: tl.constexpr):
-    return tl.max_contiguous(tl.program_id(0) * CB + tl.arange(0, CB), 1)
+def _place(K, D, CB: tl.constexpr):
+    """Block of channels, batch entry (64 bits wide), direction and segment of this program."""
+    blocks = tl.cdiv(D, CB)
+    row = tl.program_id(0) // blocks
+    return tl.program_id(0) % blocks, (row // K).to(tl.int64), row % K, tl.program_id(1)
 
 
 @triton.jit
@@ -100,8 +97,9 @@ def segment_ends(x, proj, delta, dy, order, source, A, W, bias, ends, sums, B, S
                  LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, TERMS: tl.constexpr,
                  REVERSE: tl.constexpr):  # fmt: skip
     """The state at each segment's end from zero at its start (REVERSE: the adjoint at its start), and sum dt."""
-    b, k, segment = _place(K)
-    c, n, r = _channels(CB), tl.arange(0, NP), tl.arange(0, RP)
+    block, b, k, segment = _place(K, D, CB)
+    c = tl.max_contiguous(block * CB + tl.arange(0, CB), 1)
+    n, r = tl.arange(0, NP), tl.arange(0, RP)
     lanes, ROW = c < D, R + 2 * N
     a, w, offset = _parameters(A, W, bias, k, c, n, r, lanes, D, N, R)
     proj += (b * L * K + k) * ROW
@@ -120,8 +118,9 @@ def segment_ends(x, proj, delta, dy, order, source, A, W, bias, ends, sums, B, S
     i, ahead = tl.load(table), tl.load(table + tl.minimum(1, steps - 1) * step)
     low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
     u = tl.load(given_in + i * D + c, mask=lanes, other=0)
+    row = tl.load(factor + i * (K * ROW), mask=n < N, other=0)
     for j in range(steps):
-        row = tl.load(factor + i * (K * ROW), mask=n < N, other=0)
+        next_row = tl.load(factor + ahead * (K * ROW), mask=n < N, other=0)
         next_low, next_given = _dt_inputs(proj, delta, ahead, r, c, lanes, K, D, N, R, LOW_RANK)
         next_u = tl.load(given_in + ahead * D + c, mask=lanes, other=0)
         i, ahead = ahead, tl.load(table + tl.minimum(j + 2, steps - 1) * step)
@@ -132,7 +131,7 @@ def segment_ends(x, proj, delta, dy, order, source, A, W, bias, ends, sums, B, S
             h = (h + u[:, None] * row[None, :]) * decay
         else:
             h = decay * h + (dt * u)[:, None] * row[None, :]
-        low, given, u = next_low, next_given, next_u
+        low, given, u, row = next_low, next_given, next_u, next_row
     at = (segment * B + b) * K + k
     tl.store(ends + (at * N + n[None, :]) * D + c[:, None], h, mask=(n[None, :] < N) & lanes[:, None])
     tl.store(sums + at * D + c, total, mask=lanes)
@@ -144,8 +143,9 @@ def forward(x, proj, delta, y, order, source, A, W, bias, skip, states, ends, su
             CHUNK: tl.constexpr, LOW_RANK: tl.constexpr, SOFTPLUS: tl.constexpr, TERMS: tl.constexpr,
             KEEP: tl.constexpr, ATOMIC: tl.constexpr):  # fmt: skip
     """Outputs of one segment, added (ATOMIC) or stored at the tokens' rows; KEEP: the state before every chunk."""
-    b, k, segment = _place(K)
-    c, n, r = _channels(CB), tl.arange(0, NP), tl.arange(0, RP)
+    block, b, k, segment = _place(K, D, CB)
+    c = tl.max_contiguous(block * CB + tl.arange(0, CB), 1)
+    n, r = tl.arange(0, NP), tl.arange(0, RP)
     lanes, ROW = c < D, R + 2 * N
     valid = (n[None, :] < N) & lanes[:, None]
     a, w, offset = _parameters(A, W, bias, k, c, n, r, lanes, D, N, R)
@@ -161,12 +161,14 @@ def forward(x, proj, delta, y, order, source, A, W, bias, skip, states, ends, su
     i, ahead = tl.load(table + start), tl.load(table + tl.minimum(start + 1, end - 1))
     low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
     u = tl.load(x + i * D + c, mask=lanes, other=0)
+    bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
+    cn = tl.load(proj + i * (K * ROW) + R + N + n, mask=n < N, other=0)
     for p in range(start, end):
         if KEEP:
             if p % CHUNK == 0:
                 tl.store(states + (p // CHUNK * N + n[None, :]) * D + c[:, None], h, mask=valid)
-        bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
-        cn = tl.load(proj + i * (K * ROW) + R + N + n, mask=n < N, other=0)
+        next_b = tl.load(proj + ahead * (K * ROW) + R + n, mask=n < N, other=0)
+        next_c = tl.load(proj + ahead * (K * ROW) + R + N + n, mask=n < N, other=0)
         next_low, next_given = _dt_inputs(proj, delta, ahead, r, c, lanes, K, D, N, R, LOW_RANK)
         next_u = tl.load(x + ahead * D + c, mask=lanes, other=0)
         after = tl.load(table + tl.minimum(p + 2, end - 1))
@@ -177,7 +179,7 @@ def forward(x, proj, delta, y, order, source, A, W, bias, skip, states, ends, su
             tl.atomic_add(y + i * D + c, out, mask=lanes, sem="relaxed")
         else:
             tl.store(y + i * D + c, out, mask=lanes)
-        i, ahead, low, given, u = ahead, after, next_low, next_given, next_u
+        i, ahead, low, given, u, bn, cn = ahead, after, next_low, next_given, next_u, next_b, next_c
 
 
 @triton.jit
@@ -191,8 +193,8 @@ def backward(x, proj, delta, dy, order, source, A, W, bias, skip, states, ends, 
     dx (B, X, L, D) is added to (ATOMIC, X = S) or stored per direction (X = K). rows (channel blocks, B, L, K, R + 2N)
     and the parameters' gradients (B, segments, K, ...) are written once per program and summed by the caller.
     """
-    b, k, segment = _place(K)
-    c, n, r = tl.program_id(0) * CB + tl.arange(0, CB), tl.arange(0, NP), tl.arange(0, RP)
+    block, b, k, segment = _place(K, D, CB)
+    c, n, r = block * CB + tl.arange(0, CB), tl.arange(0, NP), tl.arange(0, RP)
     lanes, ROW = c < D, R + 2 * N
     valid = (n[None, :] < N) & lanes[:, None]
     a, w, offset = _parameters(A, W, bias, k, c, n, r, lanes, D, N, R)
@@ -205,11 +207,11 @@ def backward(x, proj, delta, dy, order, source, A, W, bias, skip, states, ends, 
     dx += (b * X + (s if ATOMIC else k)) * L * D
     dy += (b * Y + k % Y) * L * D
     proj += (b * L * K + k) * ROW
-    rows += ((tl.program_id(0) * B + b) * L * K + k) * ROW
+    rows += ((block * B + b) * L * K + k) * ROW
     delta += (b * K + k) * L * D
     ddelta += (b * K + k) * L * D
     states += (b * K + k) * CHUNKS * N * D
-    program = ((segment * B + b) * K + k) * tl.num_programs(0) + tl.program_id(0)
+    program = segment.to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
     scratch = history + program * (CHUNK * NP * CB) + n[None, :] * CB + tl.arange(0, CB)[:, None]
     start = segment * SEGMENT
     chunks = tl.cdiv(tl.minimum(SEGMENT, L - start), CHUNK)
@@ -218,24 +220,31 @@ def backward(x, proj, delta, dy, order, source, A, W, bias, skip, states, ends, 
         steps = tl.minimum(CHUNK, L - first)
         table = order + k * L + first
         h = tl.load(states + (first // CHUNK * N + n[None, :]) * D + c[:, None], mask=valid, other=0)
-        i = tl.load(table)
+        i, ahead = tl.load(table), tl.load(table + tl.minimum(1, steps - 1))
+        low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
+        u = tl.load(x + i * D + c, mask=lanes, other=0)
         for j in range(steps):
-            low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
-            u = tl.load(x + i * D + c, mask=lanes, other=0)
             bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
-            i = tl.load(table + tl.minimum(j + 1, steps - 1))
+            next_low, next_given = _dt_inputs(proj, delta, ahead, r, c, lanes, K, D, N, R, LOW_RANK)
+            next_u = tl.load(x + ahead * D + c, mask=lanes, other=0)
             tl.store(scratch + j * (NP * CB), h)
             v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
             h = tl.exp2(dt[:, None] * a) * h + (dt * u)[:, None] * bn[None, :]
+            i, ahead, low, given, u = ahead, tl.load(table + tl.minimum(j + 2, steps - 1)), next_low, next_given, next_u
+        i = tl.load(table + steps - 1)
         tl.debug_barrier()  # the states were written by this program; they are read in the same or another layout
+        low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
+        u = tl.load(x + i * D + c, mask=lanes, other=0)
+        grad_y = tl.load(dy + i * D + c, mask=lanes, other=0)
+        ahead = tl.load(table + tl.maximum(steps - 2, 0))
         for j in range(steps):
-            low, given = _dt_inputs(proj, delta, i, r, c, lanes, K, D, N, R, LOW_RANK)
-            u = tl.load(x + i * D + c, mask=lanes, other=0)
-            grad_y = tl.load(dy + i * D + c, mask=lanes, other=0)
+            next_low, next_given = _dt_inputs(proj, delta, ahead, r, c, lanes, K, D, N, R, LOW_RANK)
+            next_u = tl.load(x + ahead * D + c, mask=lanes, other=0)
+            next_grad_y = tl.load(dy + ahead * D + c, mask=lanes, other=0)
             bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
             cn = tl.load(proj + i * (K * ROW) + R + N + n, mask=n < N, other=0)
             before = tl.load(scratch + (steps - 1 - j) * (NP * CB))
-            ahead = tl.load(table + tl.maximum(steps - 2 - j, 0))
+            after_i = tl.load(table + tl.maximum(steps - 3 - j, 0))
             v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
             decay, dtx = tl.exp2(dt[:, None] * a), dt * u
             after = decay * before + dtx[:, None] * bn[None, :]
@@ -262,7 +271,7 @@ def backward(x, proj, delta, dy, order, source, A, W, bias, skip, states, ends, 
                 tl.atomic_add(dx + i * D + c, grad_u, mask=lanes, sem="relaxed")
             else:
                 tl.store(dx + i * D + c, grad_u, mask=lanes)
-            i = ahead
+            i, ahead, low, given, u, grad_y = ahead, after_i, next_low, next_given, next_u, next_grad_y
         tl.debug_barrier()
     channel = ((b * SEGMENTS + segment) * K + k) * D + c
     tl.store(dA + channel[:, None] * N + n[None, :], grad_a, mask=valid)
