@@ -43,7 +43,7 @@ def run(function, tensors, *rest, dtype=torch.float64, **named):
     leaves = [None if x is None else x.detach().to(dtype).requires_grad_() for x in tensors]
     y = function(*leaves, *rest, **named)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    return y.detach(), torch.autograd.grad(y, [x for x in leaves if x is not None], dy.to(y.dtype))
+    return y.detach(), torch.autograd.grad(y, [x for x in leaves if x is not None], dy.to(y))
 
 
 def error(x, truth):
