@@ -1,6 +1,8 @@
-"""Jobs of a killed pipeline must not go on writing beside those of the next one."""
+"""Jobs of a killed pipeline must not go on writing beside those of the next one; hanging ones say where they hang."""
 
+import faulthandler
 import os
+import signal
 import socket
 import sys
 import threading
@@ -37,6 +39,11 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def tell_where_when_asked() -> None:
+    """Write the stacks of all threads to standard error on SIGUSR1, even while C code runs or waits."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def _watch(pid: int, interval: float) -> None:

@@ -1,10 +1,12 @@
 """The process that runs one cell: a job as a line of JSON in, records as events out. Ends when its parent does."""
 
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,11 +36,29 @@ class Context:
         device: cpu or cuda.
         out: the campaign's folder, for data and weights that outlive the cell.
         study: name written into the records.
+        seconds: until this cell is stopped.
+        tell: shows a line to people.
     """
 
     device: str
     out: Path
     study: str
+    seconds: float = math.inf
+    tell: Callable[[str], None] = lambda line: None
+    began: float = field(default_factory=time.monotonic)
+
+    def another_round(self) -> Callable[[], bool]:
+        """To be asked after every round of a session that begins now: does one as long as the longest still fit?"""
+        marks = [time.monotonic()]
+
+        def fits() -> bool:
+            marks.append(time.monotonic())
+            took = [after - before for before, after in zip(marks, marks[1:])]
+            left = self.seconds - (marks[-1] - self.began)
+            self.tell(f"round {len(took)} took {took[-1]:.0f} s, {left:.0f} s left")
+            return 1.1 * max(took) < left
+
+        return fits
 
 
 Run = Callable[..., Iterable[Record]]
@@ -62,12 +82,15 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a run prints goes to standard error
     job: dict[str, Any] = json.loads(sys.stdin.readline())
     lifeline.end_with_parent()
+    lifeline.tell_where_when_asked()
 
     def emit(event: str, **fields: Any) -> None:
         channel.write(json.dumps({"event": event, **fields}) + "\n")
         channel.flush()
 
-    context = Context(job["device"], Path(job["out"]), job["study"])
+    context = Context(
+        job["device"], Path(job["out"]), job["study"], job["limit"], lambda line: emit("progress", line=line)
+    )
     try:
         for record in function(job["run"])(context, **job["settings"]):
             emit("record", line=record.line())

@@ -12,7 +12,8 @@ from posescale.records import Record
 
 def latency(context: Context, models: Sequence[str], frames: Sequence[int], **settings: Any) -> Iterator[Record]:
     """One interleaved session; settings as of `posescale.measure.latency`."""
-    yield from time_models(models, frames, device=context.device, study=context.study, **settings)
+    shared = {"device": context.device, "study": context.study, "proceed": context.another_round()}
+    yield from time_models(models, frames, **shared, **settings)
 
 
 def memory(context: Context, models: Sequence[str], frames: Sequence[int], **settings: Any) -> Iterator[Record]:
@@ -49,4 +50,5 @@ def throughput(
     best = next((int(v.value) for v in found.values if v.name == "best_batch"), None)
     if best is not None:
         shared["frames"] = [frames]
+        shared["proceed"] = context.another_round()
         yield from time_models([model], batch=best, mode=mode, rounds=rounds, seconds=seconds, **shared)

@@ -75,12 +75,8 @@ def run(
     if not minutes > 0:
         raise ConfigError(f"minutes must be more than 0, found {minutes}")
     _take_up(earlier, out)
-    campaign = _Campaign(out, device, study, _kept(out), _Diary(out / LOG))
-    outcomes = []
-    for number, cell in enumerate(cells, 1):
-        progress(f"{number} of {len(cells)}, {end - time.monotonic():.0f} s left: {cell.part}: {cell.label}")
-        outcomes.append(campaign.attempt(cell, end))
-    return outcomes
+    campaign = _Campaign(out, device, study, _kept(out), _Diary(out / LOG), progress)
+    return [campaign.attempt(cell, end, f"{number} of {len(cells)}") for number, cell in enumerate(cells, 1)]
 
 
 def _take_up(earlier: Path | None, out: Path) -> None:
@@ -147,8 +143,9 @@ class _Campaign:
     study: str
     earlier: dict[str, list[Record]]
     diary: _Diary
+    progress: Callable[[str], None]
 
-    def attempt(self, cell: Cell, end: float) -> Outcome:
+    def attempt(self, cell: Cell, end: float, place: str) -> Outcome:
         key = cell.key(self.device)
         earlier = self.earlier.get(key, [])
         ended = [record for record in earlier if cell.blocked or record.status != "blocked"]
@@ -159,6 +156,7 @@ class _Campaign:
         room, forecast = end - time.monotonic(), self.diary.forecast(cell, key)
         if room < (min(LEAST, forecast) if cell.resumable else forecast):
             return Outcome(cell, "left", forecast)
+        self.progress(f"{place}, {room:.0f} s left: {cell.part}: {cell.label}")
         return self._run(cell, key, end, forecast)
 
     def _run(self, cell: Cell, key: str, end: float, forecast: float) -> Outcome:
@@ -166,8 +164,8 @@ class _Campaign:
         begun = time.monotonic()
         stop = end if cell.resumable else min(end, begun + limit)
         job = {"run": cell.run, "settings": cell.settings, "device": self.device, "out": str(self.out.resolve()),
-               "study": self.study, "threads": 1}  # fmt: skip
-        found, failure = _hear(Worker(job, stop - begun, MODULE), stop)
+               "study": self.study, "threads": 1, "limit": stop - begun}  # fmt: skip
+        found, failure = _hear(Worker(job, stop - begun, MODULE), stop, self.progress)
         seconds = time.monotonic() - begun
         if failure is not None and failure["status"] == "timeout" and time.monotonic() >= end - 0.5:
             self.diary.add(cell=key, label=cell.label, run=cell.run, state="left" if cell.resumable else "cut",
@@ -187,13 +185,15 @@ class _Campaign:
         return Outcome(cell, "done", seconds, marked)
 
 
-def _hear(worker: Worker, stop: float) -> tuple[list[Record], dict[str, str] | None]:
+def _hear(worker: Worker, stop: float, progress: Callable[[str], None]) -> tuple[list[Record], dict[str, str] | None]:
     """The records of a cell's process, and how it failed if it did."""
     found: list[Record] = []
     failures: list[dict[str, str]] = []
 
     def on_event(event: Event) -> None:
         worker.timeout = max(0.1, stop - time.monotonic())
+        if event["event"] == "progress":
+            progress(f"    {event['line']}")
         if event["event"] == "record":
             found.append(Record.model_validate_json(event["line"]))
         if event["event"] == "failed":

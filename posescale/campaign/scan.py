@@ -33,4 +33,4 @@ def scan(
         for length in lengths for batch in batches for which in passes for cache in caches for backend in backends
     ]  # fmt: skip
     plan = Plan(1, context.device, dtype, mode, seconds, timeout, None, 0, context.study)
-    yield from latency_of(cells, plan, rounds)
+    yield from latency_of(cells, plan, rounds, proceed=context.another_round())

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,6 +68,7 @@ def latency(
     limits: Limits | None = None,
     overrides: Mapping[str, Any] | None = None,
     progress: Progress = lambda share, what: None,
+    proceed: Callable[[], bool] = lambda: True,
 ) -> list[Record]:
     """Time models against each other over clip lengths.
 
@@ -85,6 +86,7 @@ def latency(
         timeout, memory_limit: seconds one step of a cell may take, and GiB a worker may (all that is free when None).
         limits: bounds of `unstable` and `contaminated`; those of the device when None.
         overrides, progress: constructor arguments for all models; called with the share done and what is going on.
+        proceed: asked after every round but the last; if not, the rows are those of the rounds made, and `unstable`.
 
     Returns:
         One record per cell, `ok` or with the status and reason of what went wrong; nothing a model does raises here.
@@ -107,7 +109,7 @@ def latency(
     preferences = {"attention": attention} if attention else {}
     cells = model_cells(names, frames, batch, overrides or {}, preferences)
     plan = Plan(threads, device, dtype, mode, seconds, timeout, memory_limit, seed, study)
-    return latency_of(cells, plan, rounds, limits, progress)
+    return latency_of(cells, plan, rounds, limits, progress, proceed)
 
 
 def latency_of(
@@ -116,10 +118,11 @@ def latency_of(
     rounds: int = 3,
     limits: Limits | None = None,
     progress: Progress = lambda share, what: None,
+    proceed: Callable[[], bool] = lambda: True,
 ) -> list[Record]:
     """Time cells of any kind against each other, as `latency` does: one record per cell, in order."""
     session = _Session(plan, cells, rounds, progress)
-    session.run()
+    session.run(proceed)
     return [_record(cell, session, limits or default_limits(plan.device)) for cell in cells]
 
 
@@ -128,16 +131,17 @@ class _Session:
 
     def __init__(self, plan: Plan, cells: list[Cell], rounds: int, progress: Progress) -> None:
         self.plan, self.cells, self.rounds, self.progress = plan, cells, rounds, progress
-        self.random = random.Random(plan.seed)
+        self.random, self.made = random.Random(plan.seed), 0
         self.controls: list[dict[str, Any]] = []
         self.copy_rate = 0.0  # bytes/s of a large copy on the device, read and written
         self.monitoring: dict[str, Any] = {}
         self.fingerprint: dict[str, Any] = {}
 
-    def run(self) -> None:
-        """All rounds."""
-        for number in range(self.rounds):
-            self.round(number)
+    def run(self, proceed: Callable[[], bool]) -> None:
+        """All rounds, or as many as may proceed."""
+        while self.made < self.rounds and (not self.made or proceed()):
+            self.round(self.made)
+            self.made += 1
 
     def round(self, number: int) -> None:
         """Time every cell that has not failed; a process that dies is replaced by one without its last cell."""
@@ -329,6 +333,7 @@ def _verdict(cell: Cell, session: _Session, limits: Limits, median: stats.Estima
     if reasons := [reason for holds, reason in doubts if holds]:
         return {"status": "contaminated", "reason": "; ".join(reasons)}
     shaky = [
+        (session.made < session.rounds, f"{session.made} of {session.rounds} rounds were made before the time was up"),
         (
             cell.discarded > limits.discarded * (count + cell.discarded),
             f"the GPU was slowed down during {cell.discarded} of {count + cell.discarded} calls",

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 from posescale.cards import ROOT
 
 Event = dict[str, Any]
+PATIENCE = 0.5  # seconds for a hanging process to say where it is
 
 
 class Worker:
@@ -58,7 +60,10 @@ class Worker:
                 try:
                     event = self.events.get(timeout=self.timeout)
                 except queue.Empty:
-                    return {"status": "timeout", "reason": f"nothing came back within {self.timeout:g} s"}
+                    return {
+                        "status": "timeout",
+                        "reason": f"nothing came back within {self.timeout:g} s{self._where()}",
+                    }
                 if event is None:
                     return {"status": "crashed", "reason": self._last_words()}
                 on_event(event)
@@ -74,6 +79,17 @@ class Worker:
         self.process.stdin.close()
         self.errors.close()
 
+    def _where(self) -> str:
+        """What a process that hangs is doing, if it can still say so; see `lifeline.tell_where_when_asked`."""
+        before = self.errors.seek(0, os.SEEK_END)
+        self.process.send_signal(signal.SIGUSR1)
+        try:
+            self.process.wait(PATIENCE)  # one that does not know the signal ends by it
+        except subprocess.TimeoutExpired:
+            pass
+        self.errors.seek(before)
+        return where(self.errors.read())
+
     def _last_words(self) -> str:
         code = self.process.wait()
         self.errors.seek(0)
@@ -82,6 +98,17 @@ class Worker:
         if code == -signal.SIGKILL:
             how += " (the system does this when memory runs out)"
         return f"the process ended: {how}" + (f"; its last words: {lines[-1][:300]}" if lines else "")
+
+
+def where(stacks: str) -> str:
+    """The innermost place in a dump of stacks, and who of this package called it; empty without one."""
+    _, _, main = stacks.rpartition("Current thread")
+    frames = re.findall(r'File "(.+)", line (\d+) in (.+)', main)
+    if not frames:
+        return ""
+    inner, ours = frames[0], next((f for f in frames if "/posescale/" in f[0]), frames[0])
+    words = [f"{function} ({os.path.basename(file)}:{line})" for file, line, function in dict.fromkeys([inner, ours])]
+    return f"; it was in {', called from '.join(words)}"
 
 
 def _listen(stream: TextIO, events: "queue.Queue[Event | None]") -> None:

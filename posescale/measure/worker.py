@@ -132,6 +132,7 @@ def main() -> None:
     os.dup2(2, 1)
     job = json.loads(sys.stdin.readline())
     lifeline.end_with_parent()
+    lifeline.tell_where_when_asked()
     torch.set_num_threads(job["threads"])
     work = Round(job, channel)
     with precision(job["dtype"]):

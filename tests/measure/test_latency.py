@@ -100,7 +100,7 @@ def troubled(toys):
         ("toy_caches", "contaminated", "away from the eager float32 model's"),
         ("toy_hungry", "oom", "allocate"),
         ("toy_dies", "crashed", "SIGABRT"),
-        ("toy_hangs", "timeout", "8 s"),
+        ("toy_hangs", "timeout", "within 8 s; it was in _hangs (network.py:"),
         ("toy_flags", "contaminated", "cudnn.benchmark from False to True"),
     ],
 )
@@ -121,6 +121,13 @@ def test_a_disturbed_session_is_contaminated(toys):
     quiet = Limits(half_width=math.inf, samples=1, drift=-1, foreign=math.inf, waited=math.inf)
     (record,) = latency(["toy_mlp"], [9], rounds=1, seconds=0.01, limits=quiet)
     assert record.status == "contaminated" and "drifted" in record.reason and record.values
+
+
+def test_a_session_that_runs_out_of_time_keeps_its_rounds(toys):
+    asked = []
+    (record,) = latency(["toy_mlp"], [9], rounds=3, seconds=0.02, limits=ANYTHING, proceed=lambda: asked.append(1))
+    assert asked == [1] and {*record.samples["round"]} == {0.0}
+    assert record.status == "unstable" and "1 of 3 rounds were made" in record.reason
 
 
 def test_a_mode_the_device_has_not_is_unsupported(toys):
