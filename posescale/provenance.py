@@ -51,20 +51,25 @@ def cpu_name() -> str:
 def commit() -> dict[str, Any]:
     """The sources' commit and whether they differ from it.
 
-    In a copy without git: what the pack of POSESCALE_WHEELS says, if the sources are those it was made from.
+    The pack of POSESCALE_WHEELS is believed first, if the sources are those it was made from: a copy may have no git,
+    or one that stands elsewhere.
     """
+    if sealed := _sealed():
+        return sealed
     known = _git("rev-parse", "HEAD")
-    if known:
-        return {"commit": known, "dirty": bool(_git("status", "--porcelain"))}
-    return _sealed() or {"commit": "unknown", "dirty": None}
+    return {"commit": known or "unknown", "dirty": bool(_git("status", "--porcelain")) if known else None}
+
+
+def sources_digest() -> str:
+    """Twelve hex digits over all code that a measurement can run."""
+    parts = [folder_digest(ROOT / folder) for folder in ("posescale", "models", "baselines")]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
 def _sealed() -> dict[str, Any] | None:
     try:
         seal = json.loads((Path(os.environ["POSESCALE_WHEELS"]) / "sources.json").read_text(encoding="utf-8"))
-        return (
-            {k: seal[k] for k in ("commit", "dirty")} if seal["digest"] == folder_digest(ROOT / "posescale") else None
-        )
+        return {k: seal[k] for k in ("commit", "dirty")} if seal["digest"] == sources_digest() else None
     except (KeyError, OSError, ValueError):
         return None
 

@@ -12,7 +12,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from posescale import provenance
-from posescale.cards import ROOT, folder_digest
 from posescale.errors import ConfigError, UnavailableError
 
 # What measuring and training import beyond torch, numpy, pandas and lightning.
@@ -84,4 +83,4 @@ def closure(names: tuple[str, ...], there: set[str]) -> list[str]:
 def _sources() -> dict[str, str | bool | None]:
     """The commit, and a digest by which a copy without git can tell that it is the same sources."""
     commit = provenance.commit()
-    return {**commit, "digest": folder_digest(ROOT / "posescale")}
+    return {**commit, "digest": provenance.sources_digest()}

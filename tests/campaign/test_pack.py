@@ -9,7 +9,7 @@ import pytest
 
 from posescale import provenance, records
 from posescale.campaign import pack as packing
-from posescale.cards import ROOT, folder_digest
+from posescale.cards import ROOT
 from posescale.errors import ConfigError, UnavailableError
 
 
@@ -69,15 +69,33 @@ def test_a_missing_package_is_named():
 
 @pytest.fixture
 def no_git(monkeypatch):
-    monkeypatch.setattr(provenance, "_git", lambda *words: "")
+    yield from git_says(monkeypatch, "")
+
+
+@pytest.fixture
+def old_git(monkeypatch):
+    yield from git_says(monkeypatch, "an earlier commit")
+
+
+def git_says(monkeypatch, words):
+    monkeypatch.setattr(provenance, "_git", lambda *arguments: words)
     provenance.commit.cache_clear()
     yield
     provenance.commit.cache_clear()
 
 
 def test_a_copy_without_git_knows_its_commit_from_the_pack(tmp_path, monkeypatch, no_git):
-    digest = folder_digest(ROOT / "posescale")
+    digest = provenance.sources_digest()
     (tmp_path / packing.SEAL).write_text(json.dumps({"commit": "abc", "dirty": False, "digest": digest}))
+    monkeypatch.setenv("POSESCALE_WHEELS", str(tmp_path))
+    assert provenance.commit() == {"commit": "abc", "dirty": False}
+
+
+def test_a_pack_is_believed_before_a_git_that_stands_elsewhere(tmp_path, monkeypatch, old_git):
+    assert provenance.commit() == {"commit": "an earlier commit", "dirty": True}
+    provenance.commit.cache_clear()
+    seal = {"commit": "abc", "dirty": False, "digest": provenance.sources_digest()}
+    (tmp_path / packing.SEAL).write_text(json.dumps(seal))
     monkeypatch.setenv("POSESCALE_WHEELS", str(tmp_path))
     assert provenance.commit() == {"commit": "abc", "dirty": False}
 
