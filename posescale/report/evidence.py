@@ -16,6 +16,8 @@ from posescale.records import Record
 
 # Options that say what was compared. The others say how it went (operators seen, routes that agreed, weights' digests).
 _CHOICES = ("overrides", "preferences", "recipe", "scope", "trained_on")
+# Options in which records of one cell's columns may differ: a condition of scoring, a shape of the scan, a search.
+_APART = ("split", "rescored_from", "condition", "backend", "passes", "cache", "shape", "along")
 _CELL = (
     "kind", "component", "variant", "label", "study", "dataset", "protocol", "data_digest", "frames", "resolution",
     "batch", "dtype", "mode", "device", "threads", "seed", "selection",
@@ -135,7 +137,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 def _cell(record: Record) -> str:
     """What was measured, where: a later record of the same cell replaces an earlier one."""
     fields = {name: getattr(record, name) for name in _CELL}
-    fields |= {name: record.options.get(name) for name in ("split", "rescored_from", "condition")}
+    fields |= {name: record.options.get(name) for name in _APART}
     counted = sorted({(v.name, v.convention) for v in record.values}) if record.kind == "cost" else []
     return json.dumps(
         [fields, choices(record), record.backends, machine_name(record), counted], sort_keys=True, default=str

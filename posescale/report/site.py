@@ -20,6 +20,7 @@ from posescale.report import (
     accuracy,
     cost,
     failures,
+    kernels,
     ledger,
     overview,
     provenance,
@@ -103,13 +104,14 @@ def compose(evidence: Evidence) -> Content:
         training.section(measured, looks),
         cost.section(measured, values, looks),
         timing.section(measured, values, looks),
+        kernels.section(measured, values),
         tradeoff.section(measured, values, studies, looks),
         ledger.section(evidence),
         failures.section(evidence, refused),
         provenance.section(evidence),
     ]
     found = overview.headlines(studies, looks)
-    return Content(evidence, overview.summary(measured), found, _unique_names(sections))
+    return Content(evidence, overview.summary(measured), found, _unique_names(filter(None, sections)))
 
 
 def _unique_names(sections: Iterable[Section]) -> list[Section]:

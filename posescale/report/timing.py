@@ -13,6 +13,7 @@ from posescale.report.cost import Conditions as CostConditions
 from posescale.report.cost import conditions as cost_conditions
 from posescale.report.cost import counts, predictions
 from posescale.report.evidence import Entry, Evidence
+from posescale.report.kernels import is_search
 from posescale.report.page import Block, Grid, Heading, Section, slug
 from posescale.report.schemas import UNITS
 from posescale.report.style import Look
@@ -95,7 +96,7 @@ def sweeps(
     chosen = values[(values["kind"] == kind) & (values["name"] == name) & values["group"].isin(["", "p50"])]
     by_key = {v.key: v for v in chosen.itertuples()}
     found: dict[Conditions, dict[str, dict[int, Point]]] = {}
-    entries = evidence.current(kind)
+    entries = [e for e in evidence.current(kind) if not is_search(e)]
     for entry in (e for e in entries if e.key in by_key):
         v = by_key[entry.key]
         point = Point(v.value, (v.key,), _bound(v.low), _bound(v.high), v.status, entry.record.reason)
