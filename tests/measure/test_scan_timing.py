@@ -93,8 +93,10 @@ def test_bytes_and_flops_by_hand():
 
 
 class _Session:
-    def __init__(self, cycles_error=0.001, drift=0.001, **monitoring):
-        self.plan, self.drift, self.cycles_error = plan(device="cuda"), drift, cycles_error
+    rounds = 3
+
+    def __init__(self, cycles_error=0.001, drift=0.001, made=3, **monitoring):
+        self.plan, self.drift, self.cycles_error, self.made = plan(device="cuda"), drift, cycles_error, made
         self.monitoring = {"missing": "", "foreign": []} | monitoring
 
 
@@ -140,6 +142,10 @@ def test_disturbed_sessions_are_contaminated(session, reason):
 def test_shaky_rows_are_unstable(changes, reason):
     found = verdict(_Session(), **changes)
     assert found["status"] == "unstable" and reason in found["reason"]
+
+
+def test_a_session_cut_short_is_unstable():
+    assert "2 of 3 rounds" in verdict(_Session(made=2))["reason"]
 
 
 def test_calls_during_a_slowdown_are_discarded(monkeypatch):
