@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+ASK = getattr(signal, "SIGUSR1", None)  # not every system has it
 VARIABLE = "POSESCALE_PIPELINE"  # "<host>:<pid>" of the pipeline that started this process
 
 
@@ -42,8 +43,9 @@ def end_with_parent() -> None:
 
 
 def tell_where_when_asked() -> None:
-    """Write the stacks of all threads to standard error on SIGUSR1, even while C code runs or waits."""
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    """Write the stacks of all threads to standard error on the signal ASK, even while C code runs or waits."""
+    if ASK is not None:
+        faulthandler.register(ASK, all_threads=True)
 
 
 def _watch(pid: int, interval: float) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from posescale.cards import ROOT
+from posescale.lifeline import ASK
 
 Event = dict[str, Any]
 PATIENCE = 0.5  # seconds for a hanging process to say where it is
@@ -81,8 +82,10 @@ class Worker:
 
     def _where(self) -> str:
         """What a process that hangs is doing, if it can still say so; see `lifeline.tell_where_when_asked`."""
+        if ASK is None:
+            return ""
         before = self.errors.seek(0, os.SEEK_END)
-        self.process.send_signal(signal.SIGUSR1)
+        self.process.send_signal(ASK)
         try:
             self.process.wait(PATIENCE)  # one that does not know the signal ends by it
         except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """The fused back end for GPUs: one launch scans all K directions, without permuted copies.
 
-Short batches cannot fill a GPU with one program per direction and 32 channels, so the sequence is then cut into
+Short batches cannot fill a GPU with one program per direction and block of channels, so the sequence is then cut into
 segments: a light pass finds each segment's end state and its sum of dt, from which every segment knows where it
 starts. Directions are merged by atomic additions, or, when `torch.use_deterministic_algorithms(True)` asks for it,
 through one buffer per direction and a sum. With TRITON_INTERPRET=1 (set before the first import of triton) the

@@ -1,9 +1,10 @@
 """Triton kernels of the fused multi-direction scan; equations at the head of native/scan.h.
 
-One program, one warp, walks CB channels of one direction of one batch entry through one segment of the sequence. A
-thread is a channel and holds its N states, so that sums over states stay in it: tiles are (CB, NP), and addresses are
-told not to be contiguous, for Triton would spread vectors of them over the warp otherwise. The backward pass sums over
-channels too, and leaves the layout to Triton. What the next step reads is fetched while this one computes.
+One program, one warp, walks CB channels of one direction of one batch entry through one segment of the sequence. In the
+forward passes a thread holds all states of its one or two channels, so that sums over states stay in it: tiles are (CB,
+NP), and addresses are told not to be contiguous, for Triton would spread vectors of them over the warp otherwise. The
+backward pass sums over channels too, and leaves the layout to Triton. What the next step reads is fetched while this
+one computes.
 
 NP and RP are N and R rounded up to powers of two. A is in units of log 2: exp(dt A) = exp2(dt A'). Only offsets
 within one batch entry are 32 bits wide.
@@ -171,7 +172,7 @@ def forward(x, proj, delta, y, order, source, A, W, bias, skip, states, ends, su
         next_c = tl.load(proj + ahead * (K * ROW) + R + N + n, mask=n < N, other=0)
         next_low, next_given = _dt_inputs(proj, delta, ahead, r, c, lanes, K, D, N, R, LOW_RANK)
         next_u = tl.load(x + ahead * D + c, mask=lanes, other=0)
-        after = tl.load(table + tl.minimum(p + 2, end - 1))
+        beyond = tl.load(table + tl.minimum(p + 2, end - 1))
         v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
         h = tl.exp2(dt[:, None] * a) * h + (dt * u)[:, None] * bn[None, :]
         out = tl.sum(h * cn[None, :], axis=1) + d * u
@@ -179,7 +180,7 @@ def forward(x, proj, delta, y, order, source, A, W, bias, skip, states, ends, su
             tl.atomic_add(y + i * D + c, out, mask=lanes, sem="relaxed")
         else:
             tl.store(y + i * D + c, out, mask=lanes)
-        i, ahead, low, given, u, bn, cn = ahead, after, next_low, next_given, next_u, next_b, next_c
+        i, ahead, low, given, u, bn, cn = ahead, beyond, next_low, next_given, next_u, next_b, next_c
 
 
 @triton.jit
@@ -244,7 +245,7 @@ def backward(x, proj, delta, dy, order, source, A, W, bias, skip, states, ends, 
             bn = tl.load(proj + i * (K * ROW) + R + n, mask=n < N, other=0)
             cn = tl.load(proj + i * (K * ROW) + R + N + n, mask=n < N, other=0)
             before = tl.load(scratch + (steps - 1 - j) * (NP * CB))
-            after_i = tl.load(table + tl.maximum(steps - 3 - j, 0))
+            beyond = tl.load(table + tl.maximum(steps - 3 - j, 0))
             v, dt = _dt(low, given, w, offset, LOW_RANK, SOFTPLUS, TERMS)
             decay, dtx = tl.exp2(dt[:, None] * a), dt * u
             after = decay * before + dtx[:, None] * bn[None, :]
@@ -271,7 +272,7 @@ def backward(x, proj, delta, dy, order, source, A, W, bias, skip, states, ends, 
                 tl.atomic_add(dx + i * D + c, grad_u, mask=lanes, sem="relaxed")
             else:
                 tl.store(dx + i * D + c, grad_u, mask=lanes)
-            i, ahead, low, given, u, grad_y = ahead, after_i, next_low, next_given, next_u, next_grad_y
+            i, ahead, low, given, u, grad_y = ahead, beyond, next_low, next_given, next_u, next_grad_y
         tl.debug_barrier()
     channel = ((b * SEGMENTS + segment) * K + k) * D + c
     tl.store(dA + channel[:, None] * N + n[None, :], grad_a, mask=valid)
